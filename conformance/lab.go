@@ -1,0 +1,263 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Lab is the suite's own view of the hypervisor under a driver. It makes
+// machines, tells the truth about them without asking the driver, makes things
+// go wrong, and accounts for everything that is left.
+//
+// An author with another hypervisor writes a lab as small as they like:
+// requirements that need a [Feature] it does not offer are not run, with the
+// reason, and never passed.
+type Lab interface {
+	// Info describes the lab and the hypervisor in it, for the report.
+	Info(ctx context.Context) (LabInfo, error)
+	// Offers says whether the lab has a feature; if not, the reason is printed
+	// with every requirement that was not run for it.
+	Offers(f Feature) (ok bool, reason string)
+	// NewBench makes machines in dir, an empty directory with a short path
+	// that is the bench's own, and writes the configuration that the driver
+	// will open.
+	NewBench(ctx context.Context, dir string, machines []MachineSpec) (Bench, error)
+	// Sweep ends every process that belongs to anything below dir; the run
+	// that made them is dead. It does not remove files.
+	Sweep(ctx context.Context, dir string) error
+	// Close lets go of what the lab itself holds. Benches are closed before.
+	Close() error
+}
+
+// LabInfo is what the report says about a lab.
+type LabInfo struct {
+	// Name is the lab's name in verdicts, such as "fake-qemu".
+	Name string `json:"name"`
+	// Hypervisor and Version name what runs the machines.
+	Hypervisor string `json:"hypervisor"`
+	Version    string `json:"version,omitempty"`
+	// Accelerator is "tcg", "kvm", or empty where there is none to speak of.
+	Accelerator string `json:"accelerator,omitempty"`
+}
+
+// Bench is one set of machines with everything around them, made for one
+// requirement.
+type Bench interface {
+	// ConfigPath is the configuration file for the driver.
+	ConfigPath() string
+	// RuntimeDir is the directory that the driver is told to use for what
+	// belongs to running machines.
+	RuntimeDir() string
+	// Saved tells what the machine's snapshot holds.
+	Saved(machine string) Saved
+	// Power tells whether anything of the machine runs: by the process table
+	// or the hypervisor's own list, never by the driver.
+	Power(ctx context.Context, machine string) (Power, error)
+	// Guest returns the guest of the machine's present run, waiting for it to
+	// connect for as long as ctx lets it.
+	Guest(ctx context.Context, machine string) (Guest, error)
+	// Inject makes something go wrong now. The fault must be among those
+	// which the machine's spec announced.
+	Inject(ctx context.Context, machine string, f Fault) error
+	// Heal takes back the faults of a machine, as far as they have a lasting
+	// effect.
+	Heal(ctx context.Context, machine string) error
+	// Originals returns a checksum by name of what a driver must never
+	// change: disks and snapshots as they were configured.
+	Originals(ctx context.Context, machine string) (map[string]string, error)
+	// Leftovers lists what exists now and would not if every machine were off
+	// and the driver closed: processes, files, sockets; a line each.
+	Leftovers(ctx context.Context) ([]string, error)
+	// Close ends and removes everything of the bench, whatever the driver
+	// left.
+	Close(ctx context.Context) error
+}
+
+// Saved is what a machine's snapshot holds.
+type Saved struct {
+	// Memory and Disk are the marks in slot 0 of the guest's memory and disk.
+	Memory, Disk uint32
+	// Counter is the guest's tick counter shortly before it was saved.
+	Counter uint32
+	// Files are the files that make up the machine and its snapshot, by what
+	// they are ("disk", "snapshot").
+	Files map[string]string
+}
+
+// Power is the truth about a machine's process.
+type Power struct {
+	// On is set while anything of the machine runs.
+	On bool
+	// Detail names what runs, such as process ids.
+	Detail string
+}
+
+// Guest is what runs in a machine of a lab, and can prove what happened to it.
+// A call waits for the guest's answer for as long as ctx lets it; a guest that
+// stands still answers nothing.
+type Guest interface {
+	// Counter returns the ticks since the guest booted; it stands still while
+	// the guest does, and goes on from the snapshot's value after a restore.
+	Counter(ctx context.Context) (uint32, error)
+	// Memory and SetMemory read and write a mark in the guest's memory.
+	Memory(ctx context.Context, slot uint8) (uint32, error)
+	SetMemory(ctx context.Context, slot uint8, value uint32) error
+	// Disk and SetDisk read and write a mark on the guest's disk.
+	Disk(ctx context.Context, slot uint8) (uint32, error)
+	SetDisk(ctx context.Context, slot uint8, value uint32) error
+	// PowerOff makes the guest switch itself off, Hang makes it stand still
+	// for good with its processor stopped.
+	PowerOff(ctx context.Context) error
+	Hang(ctx context.Context) error
+	// Pressed returns how often the guest has said by itself, in this run,
+	// that its power button was pressed.
+	Pressed() int
+	// Gone is closed when the guest's run is over.
+	Gone() <-chan struct{}
+}
+
+// Feature is something that a requirement needs of a lab.
+type Feature string
+
+// The features of a lab. A fault is a feature too: see [FaultFeature].
+const (
+	// FeaturePower: the lab can tell whether a machine runs.
+	FeaturePower Feature = "power"
+	// FeatureGuest: the lab's machines have a guest that answers.
+	FeatureGuest Feature = "guest"
+	// FeatureSavedPaused: the lab can make snapshots saved paused.
+	FeatureSavedPaused Feature = "saved-paused"
+	// FeatureKinds: the lab can make snapshots of several kinds.
+	FeatureKinds Feature = "snapshot-kinds"
+	// FeatureDamage: the lab can damage snapshots and disks.
+	FeatureDamage Feature = "damage"
+	// FeatureLeftovers: the lab can account for what is left.
+	FeatureLeftovers Feature = "leftovers"
+)
+
+// FaultFeature is the feature of being able to make that fault.
+func FaultFeature(f FaultKind) Feature { return Feature("fault:" + string(f)) }
+
+// FaultKind names something that can go wrong with a hypervisor.
+type FaultKind string
+
+// The faults. The first group strikes at once when injected; the second has
+// to be announced in the machine's spec and strikes at the next start.
+const (
+	// FaultKill: the hypervisor's process is killed by someone else.
+	FaultKill FaultKind = "kill"
+	// FaultWedge: the hypervisor's process lives but answers nothing, until
+	// healed.
+	FaultWedge FaultKind = "wedge"
+	// FaultStrangerPause: someone else pauses the machine. To be announced.
+	FaultStrangerPause FaultKind = "stranger-pause"
+
+	// FaultSlowStart: the hypervisor needs Fault.Delay longer to start.
+	FaultSlowStart FaultKind = "slow-start"
+	// FaultRefuseStart: the hypervisor ends at once with exit status 1,
+	// saying Fault.Text.
+	FaultRefuseStart FaultKind = "refuse-start"
+	// FaultNeverReady: the hypervisor's process starts, and nothing else ever
+	// happens.
+	FaultNeverReady FaultKind = "never-ready"
+	// FaultNoise: the hypervisor prints a megabyte of warnings as it starts.
+	FaultNoise FaultKind = "noise"
+	// FaultRefuseResume: the hypervisor refuses to resume a paused machine,
+	// saying Fault.Text.
+	FaultRefuseResume FaultKind = "refuse-resume"
+	// FaultRefuseQuit: the hypervisor takes no request to end; only killing
+	// its process helps.
+	FaultRefuseQuit FaultKind = "refuse-quit"
+)
+
+// Fault is one thing that goes wrong.
+type Fault struct {
+	Kind  FaultKind
+	Text  string
+	Delay time.Duration
+}
+
+// SnapshotKind is a way in which a hypervisor's snapshot can be kept.
+type SnapshotKind string
+
+// The kinds of snapshot. A lab makes those that its hypervisor knows.
+const (
+	SnapshotPlain SnapshotKind = ""
+	SnapshotGzip  SnapshotKind = "gzip"
+	SnapshotLZ4   SnapshotKind = "lz4"
+	SnapshotZstd  SnapshotKind = "zstd"
+)
+
+// SnapshotKinds returns the kinds of snapshot, the plain one first.
+func SnapshotKinds() []SnapshotKind {
+	return []SnapshotKind{SnapshotPlain, SnapshotGzip, SnapshotLZ4, SnapshotZstd}
+}
+
+// Damage is a way in which a machine's files are wrong.
+type Damage string
+
+// The kinds of damage.
+const (
+	// Undamaged: the files are right.
+	Undamaged Damage = ""
+	// SnapshotMissing: there is no snapshot where the configuration says.
+	SnapshotMissing Damage = "snapshot missing"
+	// SnapshotEmpty: the snapshot has no byte.
+	SnapshotEmpty Damage = "snapshot empty"
+	// SnapshotTruncated: the snapshot ends half-way.
+	SnapshotTruncated Damage = "snapshot truncated"
+	// SnapshotGarbage: the snapshot begins rightly and goes on with noise.
+	SnapshotGarbage Damage = "snapshot garbage"
+	// SnapshotForeign: the snapshot is of a machine with other hardware.
+	SnapshotForeign Damage = "snapshot of another machine"
+	// DiskMissing: there is no disk where the configuration says.
+	DiskMissing Damage = "disk missing"
+	// DiskGarbage: the disk is no disk image.
+	DiskGarbage Damage = "disk garbage"
+)
+
+// MachineSpec says what machine a bench is to have.
+type MachineSpec struct {
+	// Name is the machine's name.
+	Name string
+	// SavedPaused makes the snapshot one that was saved while the machine was
+	// paused.
+	SavedPaused bool
+	// Kind is how the snapshot is kept.
+	Kind SnapshotKind
+	// Damage is what is wrong with the machine's files.
+	Damage Damage
+	// Faults are the faults that strike at the machine's starts, and those
+	// that have to be announced to be injected later.
+	Faults []Fault
+}
+
+// announces reports whether the spec announced a fault of this kind.
+func (s MachineSpec) announces(k FaultKind) bool {
+	return slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == k })
+}
+
+// Announced returns the announced fault of a kind.
+func (s MachineSpec) Announced(k FaultKind) (Fault, bool) {
+	if !s.announces(k) {
+		return Fault{}, false
+	}
+	return s.Faults[slices.IndexFunc(s.Faults, func(f Fault) bool { return f.Kind == k })], true
+}
+
+// String names the machine and what is special about it.
+func (s MachineSpec) String() string {
+	text := fmt.Sprintf("%q", s.Name)
+	if s.SavedPaused {
+		text += " saved paused"
+	}
+	if s.Kind != SnapshotPlain {
+		text += " " + string(s.Kind)
+	}
+	if s.Damage != Undamaged {
+		text += ", " + string(s.Damage)
+	}
+	return text
+}

@@ -1,0 +1,74 @@
+package guest
+
+// receive takes one byte from the serial port.
+func (m *Model) receive(b byte, now uint32) {
+	g := &m.guest
+	if g.FrameLen > 0 && now-g.FrameTick > FrameTimeout {
+		g.FrameLen = 0
+	}
+	if g.FrameLen == 0 && b != RequestMark {
+		return
+	}
+	g.Frame[g.FrameLen] = b
+	g.FrameLen++
+	g.FrameTick = now
+	if g.FrameLen == FrameSize {
+		g.FrameLen = 0
+		r, _ := ParseRequest(g.Frame)
+		m.obey(r, now)
+	}
+}
+
+// slots is how many values the slot of a request may have, for the ops that look at it.
+var slots = map[Op]byte{
+	OpGetMemory: Slots, OpSetMemory: Slots, OpGetDisk: Slots, OpSetDisk: Slots, OpButton: byte(ButtonLate) + 1,
+}
+
+// obey carries a request out and answers it.
+func (m *Model) obey(r Request, now uint32) {
+	g := &m.guest
+	reply := Reply{Op: r.Op, Tag: r.Tag, Value: r.Value}
+	if n, looked := slots[r.Op]; looked && r.Slot >= n {
+		reply.Status = StatusBadSlot
+		m.send(reply)
+		return
+	}
+	switch r.Op {
+	case OpIdentify:
+		reply.Value = Version
+	case OpCounter:
+		reply.Value = now
+	case OpGetMemory:
+		reply.Value = g.Marks[r.Slot]
+	case OpSetMemory:
+		g.Marks[r.Slot] = r.Value
+	case OpGetDisk:
+		m.access(func() {
+			var err error
+			if reply.Value, err = ReadDiskMark(m.opts.Disk, int(r.Slot)); err != nil {
+				reply.Status = StatusDiskError
+			}
+		})
+	case OpSetDisk:
+		m.access(func() {
+			if err := WriteDiskMark(m.opts.Disk, int(r.Slot), r.Value); err != nil {
+				reply.Status = StatusDiskError
+			}
+		})
+	case OpButton:
+		g.Button, g.Delay, g.Late = ButtonMode(r.Slot), r.Value, false
+	case OpPresses:
+		reply.Value = g.Presses
+	case OpHang:
+		g.Elapsed = m.elapsed()
+		g.Phase = phaseHung
+		m.publish(Event{Kind: Hung})
+	case OpReset:
+		m.endWith(endReset)
+	case OpPowerOff:
+		m.endWith(endOff)
+	default:
+		reply.Status = StatusUnknownOp
+	}
+	m.send(reply)
+}

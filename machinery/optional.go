@@ -1,0 +1,192 @@
+package machinery
+
+import (
+	"context"
+	"time"
+)
+
+// NoRestoreStarter is a driver that can start a machine without restoring its
+// snapshot: it boots, from its disks as they are configured.
+type NoRestoreStarter interface {
+	// NoRestoreStart returns when the machine is running.
+	// Errors: as RestoreStart.
+	NoRestoreStart(ctx context.Context, name string) error
+}
+
+// ACPIStopper is a driver that can press the machine's power button.
+type ACPIStopper interface {
+	// ACPIStop presses the power button and returns once the hypervisor has
+	// taken the request; it does not wait for the guest, which may ignore it.
+	// Errors: [ErrStateReached] if the machine is off, [ErrUnexpectedState]
+	// if it is paused.
+	ACPIStop(ctx context.Context, name string) error
+}
+
+// MemoryDumper is a driver that can write the guest's memory to a file.
+type MemoryDumper interface {
+	// DumpMemory writes the memory to path, a file that must not exist yet,
+	// with mode 0600: whole, or not at all. The machine's run state is the
+	// same after it as before.
+	DumpMemory(ctx context.Context, name, path string) error
+}
+
+// PausedHandler is a driver that can resume a machine which RestoreStart left
+// paused because its snapshot was saved so.
+type PausedHandler interface {
+	// HandlePaused returns when the machine is running.
+	// Errors: [ErrStateReached] if it is running already,
+	// [ErrUnexpectedState] if it is off or stands still for any other reason,
+	// [ErrHypervisor] if the hypervisor refuses.
+	HandlePaused(ctx context.Context, name string) error
+}
+
+// Screenshotter is a driver that can take a picture of a machine's display.
+type Screenshotter interface {
+	// Screenshot returns the picture as a PNG file's bytes.
+	// Errors: [ErrUnexpectedState] if the machine is off.
+	Screenshot(ctx context.Context, name string) ([]byte, error)
+}
+
+// Versioner is a driver that can tell the version of its hypervisor.
+type Versioner interface {
+	// Version returns the version alone, such as "7.2.22".
+	Version(ctx context.Context) (string, error)
+}
+
+// DependencyChecker is a driver that can check what it needs on the host.
+type DependencyChecker interface {
+	// CheckDependencies returns nil, or an error of kind [ErrDependency] that
+	// joins all that is missing.
+	CheckDependencies(ctx context.Context) error
+}
+
+// NetworkCapturer is a driver that can record a machine's network traffic.
+type NetworkCapturer interface {
+	// StartCapture begins to record. On a machine that is off it is armed and
+	// begins before the machine's next run does. It returns when recording is
+	// under way or certain to be.
+	StartCapture(ctx context.Context, name string, c Capture) error
+	// StopCapture ends the recording and returns when the file is whole. The
+	// end of the machine's run ends it as well.
+	StopCapture(ctx context.Context, name string) error
+}
+
+// Capture says what to record and where to.
+type Capture struct {
+	// Path is the pcap file to write. It must not exist.
+	Path string
+	// MaxBytes ends the recording when the file has grown to this size; 0
+	// means the driver's own bound.
+	MaxBytes int64
+	// Exclude lists traffic to leave out, such as the sandbox's own.
+	Exclude []Endpoint
+}
+
+// Endpoint is an address and a port.
+type Endpoint struct {
+	Host string
+	Port int
+}
+
+// Watcher is a driver that can tell of changes without being asked.
+type Watcher interface {
+	// Watch sends the machine's present status at once, and then its changes.
+	// Changes may be merged when the reader is slow, but the latest always
+	// arrives. The channel is closed when ctx ends or the driver is closed.
+	Watch(ctx context.Context, name string) (<-chan Event, error)
+}
+
+// Event is a machine's status at a moment.
+type Event struct {
+	Status Status    `json:"status"`
+	Time   time.Time `json:"time"`
+	// Gap is set if changes before this one may have been missed.
+	Gap bool `json:"gap,omitempty"`
+}
+
+// NoRestoreStart starts a machine without restoring its snapshot; see
+// [NoRestoreStarter]. Like every function here that stands for an optional
+// operation, it returns an error that matches [ErrUnsupported] if the driver
+// does not have it.
+func NoRestoreStart(ctx context.Context, m Machinery, name string) error {
+	if d, ok := m.(NoRestoreStarter); ok && Supports(m, CapNoRestoreStart) {
+		return d.NoRestoreStart(ctx, name)
+	}
+	return Unsupported(OpNoRestoreStart, name)
+}
+
+// ACPIStop presses the machine's power button; see [ACPIStopper].
+func ACPIStop(ctx context.Context, m Machinery, name string) error {
+	if d, ok := m.(ACPIStopper); ok && Supports(m, CapACPIStop) {
+		return d.ACPIStop(ctx, name)
+	}
+	return Unsupported(OpACPIStop, name)
+}
+
+// DumpMemory writes the guest's memory to a file; see [MemoryDumper].
+func DumpMemory(ctx context.Context, m Machinery, name, path string) error {
+	if d, ok := m.(MemoryDumper); ok && Supports(m, CapDumpMemory) {
+		return d.DumpMemory(ctx, name, path)
+	}
+	return Unsupported(OpDumpMemory, name)
+}
+
+// HandlePaused resumes a machine whose snapshot was saved paused; see
+// [PausedHandler].
+func HandlePaused(ctx context.Context, m Machinery, name string) error {
+	if d, ok := m.(PausedHandler); ok && Supports(m, CapHandlePaused) {
+		return d.HandlePaused(ctx, name)
+	}
+	return Unsupported(OpHandlePaused, name)
+}
+
+// Screenshot takes a picture of the machine's display; see [Screenshotter].
+func Screenshot(ctx context.Context, m Machinery, name string) ([]byte, error) {
+	if d, ok := m.(Screenshotter); ok && Supports(m, CapScreenshot) {
+		return d.Screenshot(ctx, name)
+	}
+	return nil, Unsupported(OpScreenshot, name)
+}
+
+// Version returns the hypervisor's version; see [Versioner].
+func Version(ctx context.Context, m Machinery) (string, error) {
+	if d, ok := m.(Versioner); ok && Supports(m, CapVersion) {
+		return d.Version(ctx)
+	}
+	return "", Unsupported(OpVersion, "")
+}
+
+// CheckDependencies checks what the driver needs on the host; see
+// [DependencyChecker].
+func CheckDependencies(ctx context.Context, m Machinery) error {
+	if d, ok := m.(DependencyChecker); ok && Supports(m, CapDependencies) {
+		return d.CheckDependencies(ctx)
+	}
+	return Unsupported(OpDependencies, "")
+}
+
+// StartCapture begins to record a machine's network traffic; see
+// [NetworkCapturer].
+func StartCapture(ctx context.Context, m Machinery, name string, c Capture) error {
+	if d, ok := m.(NetworkCapturer); ok && Supports(m, CapNetworkCapture) {
+		return d.StartCapture(ctx, name, c)
+	}
+	return Unsupported(OpStartCapture, name)
+}
+
+// StopCapture ends the recording of a machine's network traffic; see
+// [NetworkCapturer].
+func StopCapture(ctx context.Context, m Machinery, name string) error {
+	if d, ok := m.(NetworkCapturer); ok && Supports(m, CapNetworkCapture) {
+		return d.StopCapture(ctx, name)
+	}
+	return Unsupported(OpStopCapture, name)
+}
+
+// Watch follows a machine's status; see [Watcher].
+func Watch(ctx context.Context, m Machinery, name string) (<-chan Event, error) {
+	if d, ok := m.(Watcher); ok && Supports(m, CapWatch) {
+		return d.Watch(ctx, name)
+	}
+	return nil, Unsupported(OpWatch, name)
+}

@@ -1,0 +1,55 @@
+package machinery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// cleanupTime is how long Start gives Stop to clear up after a failed start,
+// whatever became of the caller's context.
+const cleanupTime = time.Minute
+
+// Start restores the machine, waits until it has settled, resumes it if its
+// snapshot was saved paused, and returns when it is running. It is what a
+// sandbox does before each analysis.
+//
+// A machine that was off and does not get to run is off again when Start
+// returns its error; the error then is the one that says why. One that was not
+// off is left alone.
+func Start(ctx context.Context, m Machinery, name string) error {
+	if err := m.RestoreStart(ctx, name); err != nil {
+		return err
+	}
+	err := settle(ctx, m, name)
+	if err == nil {
+		return nil
+	}
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	if stopErr := m.Stop(cleanup, name); stopErr != nil && !errors.Is(stopErr, ErrStateReached) {
+		return errors.Join(err, fmt.Errorf("stopping the machine again failed too: %w", stopErr))
+	}
+	return err
+}
+
+// settle takes a restored machine to running.
+func settle(ctx context.Context, m Machinery, name string) error {
+	status, err := WaitState(ctx, m, name, StateRunning, StatePaused, StatePoweroff)
+	if err != nil {
+		return err
+	}
+	switch status.State {
+	case StateRunning:
+		return nil
+	case StatePoweroff:
+		return &Error{Op: OpRestoreStart, Machine: name, Kind: ErrUnexpectedState, Status: status,
+			Reason: "the machine went off right after it was restored"}
+	}
+	if err := HandlePaused(ctx, m, name); err != nil && !errors.Is(err, ErrStateReached) {
+		return err
+	}
+	_, err = WaitState(ctx, m, name, StateRunning)
+	return err
+}
