@@ -102,11 +102,11 @@ type Guest interface {
 	// the guest does, and goes on from the snapshot's value after a restore.
 	Counter(ctx context.Context) (uint32, error)
 	// Memory and SetMemory read and write a mark in the guest's memory.
-	Memory(ctx context.Context, slot uint8) (uint32, error)
-	SetMemory(ctx context.Context, slot uint8, value uint32) error
+	Memory(ctx context.Context, slot int) (uint32, error)
+	SetMemory(ctx context.Context, slot int, value uint32) error
 	// Disk and SetDisk read and write a mark on the guest's disk.
-	Disk(ctx context.Context, slot uint8) (uint32, error)
-	SetDisk(ctx context.Context, slot uint8, value uint32) error
+	Disk(ctx context.Context, slot int) (uint32, error)
+	SetDisk(ctx context.Context, slot int, value uint32) error
 	// PowerOff makes the guest switch itself off, Hang makes it stand still
 	// for good with its processor stopped.
 	PowerOff(ctx context.Context) error

@@ -170,7 +170,9 @@ func (r *Registry) OpenAs(ctx context.Context, driver, path string, o Options) (
 		return nil, err
 	}
 	doc, err := config.Options{Strict: o.Strict}.Load(path, d.Schema)
-	if err != nil {
+	// What is wrong with one machine is no reason to refuse the others: the
+	// driver lists it, in the error state.
+	if err != nil && (doc == nil || doc.Err() != nil) {
 		return nil, &Error{Op: OpOpen, Kind: ErrConfig, Reason: fmt.Sprintf("the configuration of driver %q cannot be used", d.Name), Err: err}
 	}
 	if o.Warn != nil {

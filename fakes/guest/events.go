@@ -8,8 +8,8 @@ const (
 	Booted      EventKind = iota + 1 // the guest's program has started
 	ButtonSeen                       // the guest has seen its power button pressed; Value: presses since boot
 	Hung                             // the guest has stopped for ever
-	WasReset                         // by the guest if Event.Guest, else by the host
-	SwitchedOff                      // by the guest if Event.Guest, else by the host
+	WasReset                         // by the guest or by the host
+	SwitchedOff                      // by the guest or by the host
 )
 
 // String returns the kind in words.

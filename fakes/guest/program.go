@@ -107,7 +107,7 @@ func (m *Model) boot() {
 	m.guest.Phase = phaseRuns
 	m.guest.Elapsed, m.since = 0, time.Now()
 	m.send(Reply{Op: OpBooted, Tag: EventTag, Value: Version})
-	m.publish(Event{Kind: Booted})
+	m.publish(Event{Kind: Booted, Guest: true})
 }
 
 // access calls f without the lock. Pausing and switching off wait meanwhile, so the machine that comes
@@ -166,7 +166,7 @@ func (m *Model) pressed(now uint32) {
 	g.Pressed = false
 	g.Presses++
 	m.send(Reply{Op: OpPower, Tag: EventTag, Value: g.Presses})
-	m.publish(Event{Kind: ButtonSeen, Value: g.Presses})
+	m.publish(Event{Kind: ButtonSeen, Guest: true, Value: g.Presses})
 	switch {
 	case g.Button == ButtonObey:
 		m.endWith(endOff)

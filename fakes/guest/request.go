@@ -62,7 +62,7 @@ func (m *Model) obey(r Request, now uint32) {
 	case OpHang:
 		g.Elapsed = m.elapsed()
 		g.Phase = phaseHung
-		m.publish(Event{Kind: Hung})
+		m.publish(Event{Kind: Hung, Guest: true})
 	case OpReset:
 		m.endWith(endReset)
 	case OpPowerOff:

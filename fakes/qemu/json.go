@@ -106,6 +106,9 @@ func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)
+		if len(s) > 1 && s[:2] == "\xc0\x80" {
+			r, n = 0, 2 // how the parser keeps a NUL
+		}
 		s = s[n:]
 		switch c, short := shortEscapes[r]; {
 		case short:

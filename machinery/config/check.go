@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
 	"go.yaml.in/yaml/v4"
 )
 
 const (
 	// maxValues is how many values are looked at. A file of MaxSize has fewer unless aliases multiply them.
-	maxValues = 1_000_000
+	maxValues = 500_000
+	// maxValue is the length of the longest value, in bytes.
+	maxValue = 64 << 10
 	// maxListed is how many problems are kept, beside the first error of each machine.
 	maxListed = 500
 )
@@ -20,6 +21,7 @@ const (
 type checker struct {
 	source   *source
 	host     *host
+	strict   bool // warnings are errors
 	doc      *Document
 	problems Problems
 	machine  string          // the machine whose section is being read
@@ -40,7 +42,7 @@ type place struct {
 
 func (c *checker) report(at *yaml.Node, path string, f fault) {
 	severity := Error
-	if f.warning {
+	if f.warning && !c.strict {
 		severity = Warning
 	}
 	first := severity == Error && !c.failed[c.machine]
@@ -186,93 +188,6 @@ func (c *checker) section(fields []Field, p place) *Values {
 	return v
 }
 
-// unknown warns of keys that the schema does not have. It returns, for each key that is absent, the unknown one that was
-// probably meant to be it.
-func (c *checker) unknown(fields []Field, unknown []pair, present map[string]pair, path string) map[string]pair {
-	meant := map[string]pair{}
-	for _, pr := range unknown {
-		f := fault{problem: "this key is unknown, and has no effect", warning: true}
-		key := pr.key
-		glued := gluedName(key)
-		if glued != key && (nearest(glued, keysOf(fields)) != "" || nearest(glued, c.source.sensitive) != "") {
-			key = glued // what follows the colon is a value, which may be sensitive
-			f.hint = fmt.Sprintf("there is no space after the colon of %q", key)
-			c.report(pr.keyNode, joinPath(path, key), f)
-			continue
-		}
-		near := nearest(pr.key, keysOf(fields))
-		_, taken := present[near]
-		elsewhere := whereElse(c.doc.schema, pr.key, path)
-		switch {
-		case pr.key == "enabled":
-			f.problem = "this key is unknown, and switches nothing off: every value is still checked, and every machine listed"
-			f.hint = `to take something out of use, put "#" before its lines`
-		case near != "" && !taken:
-			f.hint = fmt.Sprintf("did you mean %q?", near)
-			if hasOddSpace(pr.key) {
-				f.hint = fmt.Sprintf("%q is known; this key holds white space that is not a plain space, so type it anew", near)
-			}
-			if _, twice := meant[near]; !twice {
-				meant[near] = pr
-			}
-		case path == "" && c.looksLikeMachine(pr.node):
-			f.hint = "this looks like a machine: indent it, so that it stands below the key of the machines"
-		case elsewhere != "":
-			f.hint = fmt.Sprintf("%q belongs %s: check the indentation", pr.key, elsewhere)
-		case near != "":
-			f.hint = fmt.Sprintf("did you mean %q? It is already on line %d", near, present[near].keyNode.Line)
-		default:
-			f.hint = "known here: " + list(keysOf(fields))
-		}
-		c.report(pr.keyNode, joinPath(path, pr.key), f)
-	}
-	return meant
-}
-
-// looksLikeMachine tells whether most keys of a mapping are those of a machine.
-func (c *checker) looksLikeMachine(n *yaml.Node) bool {
-	n = deref(n)
-	if n.Kind != mappingKind || len(n.Content) == 0 {
-		return false
-	}
-	for _, f := range c.doc.schema.Fields {
-		if f.Type.kind() != kindMachines {
-			continue
-		}
-		known := 0
-		for i := 0; i < min(len(n.Content), 100); i += 2 {
-			if slices.Contains(keysOf(fieldsOf(f.Type)), n.Content[i].Value) {
-				known++
-			}
-		}
-		return 4*known > min(len(n.Content), 100)
-	}
-	return false
-}
-
-func hasOddSpace(key string) bool {
-	return strings.ContainsFunc(key, func(r rune) bool { return r != ' ' && (unicode.IsSpace(r) || !printable(r)) })
-}
-
-// whereElse says where the schema has a key that is unknown where it stands; "" for nowhere.
-func whereElse(s *Schema, key, path string) string {
-	if path != "" && slices.Contains(keysOf(s.Fields), key) {
-		return "at the top of the file"
-	}
-	for _, f := range s.Fields {
-		if path != f.Key && slices.Contains(keysOf(fieldsOf(f.Type)), key) {
-			if f.Type.kind() == kindMachines {
-				if strings.HasPrefix(path, f.Key+".") {
-					continue
-				}
-				return "below a machine's name, which stands below " + fmt.Sprintf("%q", f.Key)
-			}
-			return fmt.Sprintf("below %q", f.Key)
-		}
-	}
-	return ""
-}
-
 // absent is the value of a key that the file does not have.
 func (c *checker) absent(f Field, p place, path string, meant pair) *value {
 	val := &value{data: c.zero(f, path)}
@@ -380,6 +295,10 @@ func (c *checker) scalar(t scalar, f Field, at *yaml.Node, path string) (any, bo
 	if !c.want(scalarKind, at, path, f) || !c.spend(at) {
 		return nil, false
 	}
+	if len(node.Value) > maxValue {
+		c.report(at, path, *faultf("", "this value is %d bytes long, and at most %d make sense", len(node.Value), maxValue))
+		return nil, false
+	}
 	data, flt := t.read(node.Value, c.host)
 	if flt == nil {
 		return data, true
@@ -411,6 +330,12 @@ func (c *checker) want(kind yaml.Kind, at *yaml.Node, path string, f Field) bool
 		hint = "write one value, without the dash or the brackets"
 	case kind == mappingKind && len(fieldsOf(f.Type)) > 0 && k == kindSection:
 		hint = needs(fieldsOf(f.Type))
+	case k == kindList:
+		hint = `write it as [a, b], or each element on a line of its own after "- "`
+	case k == kindDictList:
+		hint = `begin each section with "- " before its first key`
+	case k == kindDict:
+		hint = `write each as "name: value" on a line of its own`
 	case k == kindMachines:
 		hint = "write each machine as its name and a colon, with its keys indented below"
 	case kind == scalarKind:

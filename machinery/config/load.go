@@ -12,7 +12,7 @@ import (
 )
 
 // MaxSize is the size of the largest file that is read, in bytes. Ten thousand machines fit easily.
-const MaxSize = 8 << 20
+const MaxSize = 4 << 20
 
 // Options change how a file is read. The zero value is what Load and Parse use.
 type Options struct {
@@ -63,9 +63,9 @@ func (o Options) parse(name string, data []byte, s *Schema, h *host) (*Document,
 		return nil, Problems{*problem}
 	}
 	src.hideNodes(root, sensitive)
-	c := &checker{source: src, host: h, doc: &Document{schema: s, source: src}, failed: map[string]bool{}}
+	c := &checker{source: src, host: h, strict: o.Strict, doc: &Document{schema: s, source: src}, failed: map[string]bool{}}
 	doc := c.document(root)
-	doc.problems = c.finish(o.Strict)
+	doc.problems = c.finish()
 	if root == nil || root.Kind != mappingKind {
 		return nil, doc.problems
 	}
@@ -111,7 +111,13 @@ func openError(path string, err error) error {
 }
 
 // finish is all that was found, in the order of the file.
-func (c *checker) finish(strict bool) Problems {
+func (c *checker) finish() Problems {
+	for i := range c.problems {
+		c.source.illustrate(&c.problems[i])
+	}
+	slices.SortStableFunc(c.problems, func(a, b Diagnostic) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 	if c.unlisted > 0 {
 		c.problems = append(c.problems, Diagnostic{
 			Position: Position{File: c.source.name, Line: len(c.source.lines)},
@@ -120,15 +126,5 @@ func (c *checker) finish(strict bool) Problems {
 			machine:  "\n", // of no machine, nor of none: whose errors they are, the listed ones tell
 		})
 	}
-	for i := range c.problems {
-		d := &c.problems[i]
-		c.source.illustrate(d)
-		if strict && d.Severity == Warning {
-			d.Severity = Error
-		}
-	}
-	slices.SortStableFunc(c.problems, func(a, b Diagnostic) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
 	return c.problems
 }

@@ -128,28 +128,37 @@ func (s *source) illustrate(d *Diagnostic) {
 	if d.Line < 1 || d.Line > len(s.lines) || s.hidden[d.Line] {
 		return
 	}
+	// Only the part that is shown is looked at closely: a file of one long line may have a problem in each of its words.
 	line := s.lines[d.Line-1]
-	if len(line) > 64<<10 {
-		line = line[:64<<10] // a file of one line with a problem in each word must not cost a scan of it all for each
+	length := utf8.RuneCountInString(line)
+	d.caret = min(d.Column, length+1)
+	from, to := 0, length
+	if length > maxText {
+		from = max(0, min(d.caret-1-maxText/2, length-maxText))
+		to = from + maxText
 	}
-	runes := []rune(strings.ToValidUTF8(line, "\uFFFD"))
-	for i, r := range runes {
-		switch {
-		case r == '\t':
-			runes[i] = ' '
-		case !printable(r) && r != ' ':
-			runes[i] = '\uFFFD'
+	runes := make([]rune, 0, to-from)
+	at := 0
+	for _, r := range line {
+		if at == to {
+			break
 		}
+		if at >= from {
+			switch {
+			case r == '\t':
+				r = ' '
+			case !printable(r):
+				r = '\uFFFD'
+			}
+			runes = append(runes, r)
+		}
+		at++
 	}
-	d.caret = min(d.Column, len(runes)+1)
-	if len(runes) > maxText {
-		from := max(0, min(d.caret-1-maxText/2, len(runes)-maxText))
-		to := min(from+maxText, len(runes))
-		runes = append([]rune(nil), runes[from:to]...)
-		d.caret -= from
-		if from > 0 {
-			runes[0] = '…'
-		}
+	d.caret -= from
+	if from > 0 {
+		runes[0] = '…'
+	}
+	if to < length {
 		runes[len(runes)-1] = '…'
 	}
 	if text := strings.TrimRight(string(runes), " "); text != "" {

@@ -171,7 +171,7 @@ func literalValue(f Field, given any, h *host) (any, error) {
 		}
 		want := map[kind]any{kindText: "", kindInt: 0, kindBool: false, kindDuration: time.Duration(0)}[t.kind()]
 		if have := fmt.Sprintf("%T", given); have != fmt.Sprintf("%T", want) {
-			return nil, fmt.Errorf("%v is a Go %s, but a %T is wanted", given, have, want)
+			return nil, fmt.Errorf("%v is a Go %s, but this type wants %T", given, have, want)
 		}
 		if given == "" {
 			if !f.AllowEmpty && !f.Optional {
@@ -191,7 +191,7 @@ func literalValue(f Field, given any, h *host) (any, error) {
 	}
 	texts, is := given.([]string)
 	if !is {
-		return nil, fmt.Errorf("%v is a Go %T, but a []string is wanted", given, given)
+		return nil, fmt.Errorf("%v is a Go %T, but this type wants []string", given, given)
 	}
 	items := []any{}
 	for _, text := range texts {

@@ -1,0 +1,140 @@
+// Package mutants has broken drivers: the reference QEMU driver with one mistake
+// each. They prove that the conformance suite notices what it says it notices.
+//
+// Each mutant names the requirements that it breaks. A test runs it against
+// those and holds that they fail, and another that every requirement has a
+// mutant. The mistakes are ones that drivers have been seen to make.
+package mutants
+
+import (
+	"context"
+
+	"github.com/machineries/machineries/drivers/qemu"
+	"github.com/machineries/machineries/machinery"
+	"github.com/machineries/machineries/machinery/config"
+)
+
+// Mutant is a driver with a mistake.
+type Mutant struct {
+	// Name says the mistake in a few words.
+	Name string
+	// Breaks are the ids of requirements that must fail for it.
+	Breaks []string
+	// Driver is the driver.
+	Driver machinery.Driver
+}
+
+// All returns every mutant.
+func All() []Mutant {
+	var all []Mutant
+	for _, area := range [][]Mutant{loadMutants(), stateMutants(), restoreMutants(), failMutants(), stopMutants(), pausedMutants(), errorMutants(), queueMutants(), ownerMutants(), cleanMutants()} {
+		all = append(all, area...)
+	}
+	return all
+}
+
+// wrap is a mutant that changes operations: make puts the mistake around the
+// reference driver.
+func wrap(name string, make func(inner *qemu.Machinery) machinery.Machinery, breaks ...string) Mutant {
+	return rewire(name, nil, func(inner *qemu.Machinery, _ qemu.Config) machinery.Machinery { return make(inner) }, breaks...)
+}
+
+// rewire is a mutant that changes its configuration, its operations, or both.
+func rewire(name string, change func(c *qemu.Config, o *machinery.Options) error, make func(inner *qemu.Machinery, c qemu.Config) machinery.Machinery, breaks ...string) Mutant {
+	d := qemu.Driver()
+	d.Open = func(ctx context.Context, doc *config.Document, o machinery.Options) (machinery.Machinery, error) {
+		c := qemu.FromDocument(doc)
+		if change != nil {
+			if err := change(&c, &o); err != nil {
+				return nil, err
+			}
+		}
+		inner, err := qemu.New(ctx, c, o)
+		if err != nil || make == nil {
+			return inner, err
+		}
+		return make(inner, c), nil
+	}
+	return Mutant{Name: name, Breaks: breaks, Driver: d}
+}
+
+// unchanged is a mutant whose operations are the reference driver's; its author
+// changes the rest.
+func unchanged(name string, breaks ...string) Mutant { return rewire(name, nil, nil, breaks...) }
+
+// machine finds a machine's configuration.
+func machine(c qemu.Config, name string) qemu.MachineConfig {
+	for _, m := range c.Machines {
+		if m.Name == name {
+			return m
+		}
+	}
+	return qemu.MachineConfig{}
+}
+
+// broken is the reference driver with some operations replaced. A nil function
+// leaves the operation as it is.
+type broken struct {
+	*qemu.Machinery
+	machines     func() []machinery.Machine
+	restoreStart func(ctx context.Context, name string) error
+	stop         func(ctx context.Context, name string) error
+	state        func(ctx context.Context, name string) (machinery.Status, error)
+	handlePaused func(ctx context.Context, name string) error
+	shutdown     func(ctx context.Context) error
+	close        func() error
+}
+
+func (b *broken) Machines() []machinery.Machine {
+	if b.machines != nil {
+		return b.machines()
+	}
+	return b.Machinery.Machines()
+}
+
+func (b *broken) RestoreStart(ctx context.Context, name string) error {
+	if b.restoreStart != nil {
+		return b.restoreStart(ctx, name)
+	}
+	return b.Machinery.RestoreStart(ctx, name)
+}
+
+func (b *broken) Stop(ctx context.Context, name string) error {
+	if b.stop != nil {
+		return b.stop(ctx, name)
+	}
+	return b.Machinery.Stop(ctx, name)
+}
+
+func (b *broken) State(ctx context.Context, name string) (machinery.Status, error) {
+	if b.state != nil {
+		return b.state(ctx, name)
+	}
+	return b.Machinery.State(ctx, name)
+}
+
+func (b *broken) HandlePaused(ctx context.Context, name string) error {
+	if b.handlePaused != nil {
+		return b.handlePaused(ctx, name)
+	}
+	return b.Machinery.HandlePaused(ctx, name)
+}
+
+func (b *broken) Shutdown(ctx context.Context) error {
+	if b.shutdown != nil {
+		return b.shutdown(ctx)
+	}
+	return b.Machinery.Shutdown(ctx)
+}
+
+func (b *broken) Close() error {
+	if b.close != nil {
+		return b.close()
+	}
+	return b.Machinery.Close()
+}
+
+// fail is an error of the given kind that says nothing useful.
+func fail(op machinery.Op, name string, kind error) error {
+	return &machinery.Error{Op: op, Machine: name, Kind: kind, Reason: "operation failed"}
+}

@@ -1,0 +1,138 @@
+package qemulab
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/machineries/machineries/conformance"
+	fakeqemu "github.com/machineries/machineries/fakes/qemu"
+)
+
+// plans says how each fault that strikes at a start is made. The command that
+// the faults on the monitor need to be seen is the fake emulator's, or the
+// interposer's before a real one.
+var plans = map[conformance.FaultKind]func(f conformance.Fault) fakeqemu.Fault{
+	conformance.FaultSlowStart: func(f conformance.Fault) fakeqemu.Fault {
+		return fakeqemu.Fault{Point: fakeqemu.PointStart, Action: fakeqemu.Delay, Delay: f.Delay}
+	},
+	conformance.FaultRefuseStart: func(f conformance.Fault) fakeqemu.Fault {
+		return fakeqemu.Fault{Point: fakeqemu.PointStart, Action: fakeqemu.Exit, Code: 1, Text: "qemu-system-x86_64: " + f.Text + "\n"}
+	},
+	conformance.FaultNeverReady: func(conformance.Fault) fakeqemu.Fault {
+		return fakeqemu.Fault{Point: fakeqemu.PointStart, Action: fakeqemu.Hang}
+	},
+	conformance.FaultNoise: func(conformance.Fault) fakeqemu.Fault {
+		return fakeqemu.Fault{Point: fakeqemu.PointStart, Action: fakeqemu.Noise, Bytes: 1 << 20}
+	},
+	conformance.FaultRefuseResume: func(f conformance.Fault) fakeqemu.Fault {
+		return fakeqemu.Fault{Point: fakeqemu.PointCommand, Command: "cont", Action: fakeqemu.Refuse, Text: f.Text}
+	},
+	conformance.FaultRefuseQuit: func(conformance.Fault) fakeqemu.Fault {
+		return fakeqemu.Fault{Point: fakeqemu.PointExit, Action: fakeqemu.Stay, Deaf: true}
+	},
+	// Someone who pauses the machine needs a way in: the interposer stays if
+	// any fault on the wire is planned, and this one does nothing.
+	conformance.FaultStrangerPause: func(conformance.Fault) fakeqemu.Fault {
+		return fakeqemu.Fault{Point: fakeqemu.PointReply, Command: "query-machines", Action: fakeqemu.Delay}
+	},
+}
+
+// planned translates the faults of a machine's spec.
+func planned(faults []conformance.Fault) []fakeqemu.Fault {
+	var all []fakeqemu.Fault
+	for _, f := range faults {
+		if plan := plans[f.Kind]; plan != nil {
+			all = append(all, plan(f))
+		}
+	}
+	return all
+}
+
+// Inject implements conformance.Bench.
+func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) error {
+	m := b.machines[name]
+	switch f.Kind {
+	case conformance.FaultKill:
+		return b.signal(m, syscall.SIGKILL)
+	case conformance.FaultWedge:
+		return b.signal(m, syscall.SIGSTOP)
+	case conformance.FaultStrangerPause:
+		for _, p := range b.install.Alive() {
+			if strings.Contains(strings.Join(p.Args, " "), m.socket) {
+				_, err := p.Do(ctx, `{"execute": "stop"}`)
+				return err
+			}
+		}
+		return fmt.Errorf("no process of %q is there to be paused", name)
+	}
+	return fmt.Errorf("the fault %q cannot be made on a running machine", f.Kind)
+}
+
+// Heal implements conformance.Bench.
+func (b *bench) Heal(_ context.Context, name string) error {
+	m := b.machines[name]
+	b.install.Clear(m.socket)
+	if len(processes(m.socket)) == 0 {
+		return nil
+	}
+	return b.signal(m, syscall.SIGCONT)
+}
+
+// signal sends a signal to every process of a machine.
+func (b *bench) signal(m *machine, s syscall.Signal) error {
+	found := processes(m.socket)
+	if len(found) == 0 {
+		return fmt.Errorf("no process of %q is there for %v", m.spec.Name, s)
+	}
+	for _, p := range found {
+		if err := syscall.Kill(p.pid, s); err != nil && err != syscall.ESRCH {
+			return fmt.Errorf("%v to process %d: %w", s, p.pid, err)
+		}
+	}
+	return nil
+}
+
+// damage spoils a machine's files.
+func damage(files map[string]string, d conformance.Damage) error {
+	switch d {
+	case conformance.Undamaged, conformance.SnapshotForeign:
+		return nil
+	case conformance.SnapshotMissing:
+		return os.Remove(files["snapshot"])
+	case conformance.DiskMissing:
+		return os.Remove(files["disk"])
+	case conformance.SnapshotEmpty:
+		return os.Truncate(files["snapshot"], 0)
+	case conformance.SnapshotTruncated:
+		info, err := os.Stat(files["snapshot"])
+		if err != nil {
+			return err
+		}
+		return os.Truncate(files["snapshot"], info.Size()/2)
+	case conformance.SnapshotGarbage:
+		return scribble(files["snapshot"], 64)
+	case conformance.DiskGarbage:
+		return scribble(files["disk"], 0)
+	}
+	return fmt.Errorf("the lab cannot make the damage %q", d)
+}
+
+// scribble overwrites a file from an offset on with noise, the same each time.
+func scribble(path string, from int64) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	noise := rand.NewChaCha8([32]byte{1})
+	for i := from; i < int64(len(data)); i += 8 {
+		word := noise.Uint64()
+		for k := int64(0); k < 8 && i+k < int64(len(data)); k++ {
+			data[i+k] = byte(word >> (8 * k))
+		}
+	}
+	return os.WriteFile(path, data, 0o600)
+}

@@ -1,0 +1,346 @@
+package qemulab
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+	"golang.org/x/sys/unix"
+
+	"github.com/machineries/machineries/conformance"
+	"github.com/machineries/machineries/conformance/guest"
+	"github.com/machineries/machineries/drivers/qemu/monitor"
+	fakeqemu "github.com/machineries/machineries/fakes/qemu"
+	"github.com/machineries/machineries/internal/qcow2"
+)
+
+// template is a kind of machine that a snapshot is made of.
+type template struct {
+	// paused: it is saved while it is paused.
+	paused bool
+	// variant tells machines of one bench apart, by their marks.
+	variant int
+	// foreign: it has other hardware, more memory.
+	foreign bool
+}
+
+// saved is a disk and a snapshot that belong together.
+type saved struct {
+	disk, snapshot string
+	memory, onDisk uint32
+	counter        uint32
+	kinds          map[conformance.SnapshotKind]string
+}
+
+// diskSize is the virtual size of a machine's disk in bytes.
+const diskSize = 1 << 20
+
+// Memory of a machine, in MiB, and of one that does not fit its snapshots.
+const (
+	memory        = 16
+	memoryForeign = 32
+)
+
+// deviceArgs is a machine's command line but for its disk: what has to be the
+// same when its snapshot is made and when it is restored.
+func (l *Lab) deviceArgs(socket string, foreign bool) []string {
+	size := memory
+	if foreign {
+		size = memoryForeign
+	}
+	return []string{
+		"-M", "q35", "-accel", l.accel, "-m", fmt.Sprint(size), "-nodefaults", "-display", "none",
+		"-chardev", "socket,id=guest,path=" + socket, "-serial", "chardev:guest",
+	}
+}
+
+// driveArg is a machine's disk on the command line.
+func driveArg(path string) []string {
+	return []string{"-drive", "file=" + path + ",if=ide,format=qcow2"}
+}
+
+// saved returns the snapshot of a template, making it if need be.
+func (l *Lab) saved(ctx context.Context, t template) (*saved, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.saves[t]; s != nil {
+		return s, nil
+	}
+	root, err := l.tempDir()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(root, fmt.Sprint(len(l.saves)))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	s, err := l.save(ctx, dir, t)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("making a snapshot: %w", err), os.RemoveAll(dir))
+	}
+	l.saves[t] = s
+	return s, nil
+}
+
+// save boots a machine, marks its memory and disk, and saves it.
+func (l *Lab) save(ctx context.Context, dir string, t template) (s *saved, err error) {
+	s = &saved{
+		disk: filepath.Join(dir, "disk.qcow2"), snapshot: filepath.Join(dir, "memory.snapshot"),
+		memory: 0x5A000000 + uint32(t.variant), onDisk: 0xD1500000 + uint32(t.variant),
+		kinds: make(map[conformance.SnapshotKind]string),
+	}
+	if err := makeDisk(s.disk); err != nil {
+		return nil, err
+	}
+	emulator := l.emulator
+	if l.fake() {
+		in, err := fakeqemu.Install(dir, fakeqemu.Options{})
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, in.Close()) }()
+		emulator = in.Emulator
+	}
+	socket := filepath.Join(dir, "g")
+	listener, err := guest.Listen(socket)
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	e, err := startEmulator(ctx, emulator, append(l.deviceArgs(socket, t.foreign), driveArg(s.disk)...))
+	if err != nil {
+		return nil, err
+	}
+	defer e.end()
+	g, err := listener.Client(ctx)
+	if err == nil {
+		err = s.mark(ctx, g)
+	}
+	if err == nil {
+		err = e.migrate(ctx, s.snapshot, t.paused)
+	}
+	if err != nil {
+		return nil, e.explain(err)
+	}
+	s.kinds[conformance.SnapshotPlain] = s.snapshot
+	return s, nil
+}
+
+// mark writes the marks and reads the counter.
+func (s *saved) mark(ctx context.Context, g *guest.Client) error {
+	if err := g.SetMemory(ctx, 0, s.memory); err != nil {
+		return fmt.Errorf("marking the guest's memory: %w", err)
+	}
+	if err := g.SetDisk(ctx, 0, s.onDisk); err != nil {
+		return fmt.Errorf("marking the guest's disk: %w", err)
+	}
+	var err error
+	s.counter, err = g.Counter(ctx)
+	if err == nil && s.counter == 0 {
+		// A counter of zero could not be told from that of a fresh boot.
+		err = errors.New("the guest's counter does not count")
+	}
+	return err
+}
+
+// makeDisk writes a bootable qcow2 disk.
+func makeDisk(path string) (err error) {
+	if err := qcow2.Create(path, qcow2.Options{VirtualSize: diskSize}); err != nil {
+		return err
+	}
+	disk, err := qcow2.Open(path, qcow2.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, disk.Close()) }()
+	image := guest.Image(diskSize)
+	const sector = 512
+	for at := 0; at < len(image); at += sector {
+		if part := image[at : at+sector]; !bytes.Equal(part, make([]byte, sector)) {
+			if _, err := disk.WriteAt(part, int64(at)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// emulator is one that the lab runs for itself.
+type emulator struct {
+	cmd    *exec.Cmd
+	m      *monitor.Monitor
+	stderr *bytes.Buffer
+	exited chan error
+}
+
+// startEmulator starts an emulator with a monitor on an inherited socket.
+func startEmulator(ctx context.Context, path string, args []string) (*emulator, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "monitor"), os.NewFile(uintptr(pair[1]), "monitor")
+	defer ours.Close()
+	defer theirs.Close()
+	e := &emulator{stderr: new(bytes.Buffer), exited: make(chan error, 1)}
+	e.cmd = exec.Command(path, append(args, "-chardev", "socket,id=lab,fd=3", "-mon", "chardev=lab,mode=control")...)
+	e.cmd.ExtraFiles = []*os.File{theirs}
+	e.cmd.Stdout, e.cmd.Stderr = e.stderr, e.stderr
+	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := e.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { e.exited <- e.cmd.Wait() }()
+	theirs.Close()
+	conn, err := net.FileConn(ours)
+	if err == nil {
+		e.m, err = monitor.New(ctx, conn, monitor.Options{})
+	}
+	if err != nil {
+		e.end()
+		return nil, e.explain(err)
+	}
+	return e, nil
+}
+
+// end ends the emulator, if it has not ended.
+func (e *emulator) end() {
+	if e.m != nil {
+		_ = e.m.Close()
+	}
+	_ = e.cmd.Process.Kill()
+	if err, open := <-e.exited; open {
+		_ = err
+		close(e.exited)
+	}
+}
+
+// explain adds what the emulator printed to an error. The emulator has to be
+// ended first for that to be whole.
+func (e *emulator) explain(err error) error {
+	e.end()
+	if said := strings.TrimSpace(e.stderr.String()); said != "" {
+		return fmt.Errorf("%w (it printed: %s)", err, said)
+	}
+	return err
+}
+
+// migrate saves the machine's state to a file, as a stop of the machine and
+// `migrate` do it, and ends the emulator.
+func (e *emulator) migrate(ctx context.Context, path string, paused bool) error {
+	if paused {
+		if err := e.m.Execute(ctx, "stop", nil, nil); err != nil {
+			return err
+		}
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := e.m.ExecuteFile(ctx, "getfd", map[string]string{"fdname": "save"}, file, nil); err != nil {
+		return err
+	}
+	if err := e.m.Execute(ctx, "migrate", map[string]string{"uri": "fd:save"}, nil); err != nil {
+		return err
+	}
+	if err := e.migrated(ctx); err != nil {
+		return err
+	}
+	if err := e.m.Quit(ctx); err != nil {
+		return err
+	}
+	select {
+	case err := <-e.exited:
+		close(e.exited)
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// migrated waits until the state is saved. It asks, because the event for it
+// has to be switched on by a capability that is not part of the machine.
+func (e *emulator) migrated(ctx context.Context) error {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		var state struct {
+			Status string `json:"status"`
+			Error  string `json:"error-desc"`
+		}
+		if err := e.m.Execute(ctx, "query-migrate", nil, &state); err != nil {
+			return err
+		}
+		switch state.Status {
+		case "completed":
+			return nil
+		case "failed", "cancelled":
+			return fmt.Errorf("migrate %s: %s", state.Status, state.Error)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// kind returns the file of a snapshot kept in a certain way, making it if need
+// be.
+func (l *Lab) kind(s *saved, kind conformance.SnapshotKind) (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if path := s.kinds[kind]; path != "" {
+		return path, nil
+	}
+	plain, err := os.ReadFile(s.snapshot)
+	if err != nil {
+		return "", err
+	}
+	var out bytes.Buffer
+	if err := compress(&out, plain, kind); err != nil {
+		return "", err
+	}
+	path := s.snapshot + "." + string(kind)
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+		return "", err
+	}
+	s.kinds[kind] = path
+	return path, nil
+}
+
+// compress writes data in the format of a kind of snapshot.
+func compress(out io.Writer, data []byte, kind conformance.SnapshotKind) error {
+	var w io.WriteCloser
+	switch kind {
+	case conformance.SnapshotGzip:
+		w = gzip.NewWriter(out)
+	case conformance.SnapshotLZ4:
+		w = lz4.NewWriter(out)
+	case conformance.SnapshotZstd:
+		z, err := zstd.NewWriter(out)
+		if err != nil {
+			return err
+		}
+		w = z
+	default:
+		return fmt.Errorf("there is no snapshot kind %q", kind)
+	}
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	return w.Close()
+}

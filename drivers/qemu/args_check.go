@@ -1,0 +1,169 @@
+package qemu
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// What can be wrong with the values of single options. Each method returns the problem, or nothing.
+
+func (c *argChecker) action(value string) string {
+	for _, s := range settings(value) {
+		if s.key == "shutdown" && s.value != "poweroff" {
+			return whyShutdown
+		}
+	}
+	return ""
+}
+
+func (c *argChecker) global(value string) string {
+	if strings.HasPrefix(value, "migration.") || slices.Contains(settings(value), setting{"driver", "migration"}) {
+		return "the driver sets the properties of the migration, by which it learns that the snapshot is loaded"
+	}
+	return ""
+}
+
+func (c *argChecker) set(value string) string {
+	if strings.Contains(value, "."+ownPrefix) {
+		return fmt.Sprintf("what is named %s… is the driver's own", ownPrefix)
+	}
+	return ""
+}
+
+func (c *argChecker) chardev(value string) string {
+	for _, s := range settings(value) {
+		if s.key == "id" && strings.HasPrefix(s.value, ownPrefix) {
+			return fmt.Sprintf("ids that begin with %s are the driver's own", ownPrefix)
+		}
+	}
+	return c.descriptors(value)
+}
+
+func (c *argChecker) serial(value string) string {
+	if strings.HasPrefix(value, "mon:") {
+		return whyMonitor
+	}
+	if value == "chardev:"+qmpID || value == "chardev:"+readID {
+		return fmt.Sprintf("what is named %s… is the driver's own", ownPrefix)
+	}
+	return ""
+}
+
+// descriptors refuses numbers of descriptors: QEMU would take one of the driver's sockets for it.
+func (c *argChecker) descriptors(value string) string {
+	for _, s := range settings(value) {
+		key := s.key[strings.LastIndexByte(s.key, '.')+1:]
+		if slices.Contains([]string{"fd", "fds", "vhostfd", "vhostfds", "sock_fd"}, key) && s.value != "" {
+			return whyFDs
+		}
+		if key == "chardev" && strings.HasPrefix(s.value, ownPrefix) {
+			return fmt.Sprintf("what is named %s… is the driver's own", ownPrefix)
+		}
+	}
+	return ""
+}
+
+// shared refuses directories of the host that the guest can write to.
+func (c *argChecker) shared(value string) string {
+	list := settings(value)
+	if slices.Contains(list, setting{"readonly", "on"}) || slices.Contains(list, setting{"synth", "on"}) {
+		return ""
+	}
+	return whyReverts + "; add readonly=on"
+}
+
+// disk checks an option whose value is the path of a disk that the guest can write to.
+func (c *argChecker) disk(value string) string { return c.writable(value) }
+
+func (c *argChecker) writable(path string) string {
+	switch {
+	case strings.Contains(path, placeholder):
+		return ""
+	case c.isBase(path):
+		return c.namesBase()
+	}
+	return whyReverts + "; only the disposable disk may be writable (use -drive with readonly=on or snapshot=on for another)"
+}
+
+func (c *argChecker) drive(value string) string {
+	files, protected := 0, false
+	for _, s := range settings(value) {
+		switch s.key {
+		case "file", "file.filename":
+			if strings.Contains(s.value, placeholder) {
+				return ""
+			}
+			if c.isBase(s.value) {
+				return c.namesBase()
+			}
+			if s.value != "" {
+				files++
+			}
+		case "media":
+			protected = protected || s.value == "cdrom"
+		case "readonly", "read-only", "snapshot":
+			protected = protected || s.value == "on"
+		}
+	}
+	if files > 0 && !protected {
+		return whyReverts + "; add readonly=on or snapshot=on"
+	}
+	return ""
+}
+
+func (c *argChecker) blockdev(value string) string {
+	node := map[string]any{}
+	if strings.HasPrefix(value, "{") {
+		if err := json.Unmarshal([]byte(value), &node); err != nil {
+			return "it is not JSON: " + err.Error()
+		}
+	} else {
+		for _, s := range settings(value) {
+			node[s.key] = s.value
+		}
+	}
+	if protected := node["read-only"]; protected == true || protected == "on" {
+		return c.blockdevFiles(node, true)
+	}
+	return c.blockdevFiles(node, false)
+}
+
+// blockdevFiles looks at the file names in a node and the nodes within it.
+func (c *argChecker) blockdevFiles(node map[string]any, protected bool) string {
+	for key, v := range node {
+		if inner, is := v.(map[string]any); is {
+			if problem := c.blockdevFiles(inner, protected); problem != "" {
+				return problem
+			}
+			continue
+		}
+		name, is := v.(string)
+		if !is || key[strings.LastIndexByte(key, '.')+1:] != "filename" {
+			continue
+		}
+		switch {
+		case strings.Contains(name, placeholder):
+		case c.isBase(name):
+			return c.namesBase()
+		case !protected:
+			return whyReverts + "; add read-only=on"
+		}
+	}
+	return ""
+}
+
+// isBase is whether a path means the base disk, by whichever of its names.
+func (c *argChecker) isBase(path string) bool {
+	if c.disk == nil {
+		return false
+	}
+	info, err := os.Stat(strings.TrimPrefix(path, "file:"))
+	return err == nil && os.SameFile(info, c.disk)
+}
+
+func (c *argChecker) namesBase() string {
+	return fmt.Sprintf("it names the machine's base disk %s, which nothing may write to; write %s instead", c.diskPath, placeholder)
+}

@@ -1,0 +1,114 @@
+package qemu
+
+import (
+	"time"
+
+	"github.com/machineries/machineries/machinery/config"
+)
+
+// The defaults of Config.
+const (
+	// DefaultQEMU and DefaultAgentPort are those of Cuckoo3's qemu.yaml.
+	DefaultQEMU      = "/usr/bin/qemu-system-x86_64"
+	DefaultAgentPort = 8000
+	// DefaultLoadTimeout is how long Cuckoo3's manager waits for a restored machine to run.
+	DefaultLoadTimeout = 180 * time.Second
+	// DefaultQuitTimeout is long for a QEMU that is well, which needs 5 ms.
+	DefaultQuitTimeout = time.Second
+)
+
+// Config is what a qemu.yaml holds, for programs that have none. The zero value of a field is its default, where there
+// is one.
+type Config struct {
+	// QEMU is the path of the emulator. Default DefaultQEMU.
+	QEMU string
+	// DisposableDir is where the overlays of running machines are. They grow with what the guest writes. Empty means
+	// beside each machine's disk.
+	DisposableDir string
+	// RuntimeDir is where locks, sockets and the ledgers of running machines are. It is made if it is not there, belongs
+	// to the user and is closed to others (mode 0700). Programs that are to see the same machines have to use the same.
+	// machinery.Options.RuntimeDir goes before it. Default: $XDG_RUNTIME_DIR/machineries, or /run/machineries for root, or
+	// /tmp/machineries-<uid>.
+	RuntimeDir string
+	// Interface is the host's network interface that the guests are reached by; a machine may have its own.
+	Interface string
+	// LoadTimeout bounds the time from starting QEMU to a machine that is running or paused. Default DefaultLoadTimeout.
+	LoadTimeout time.Duration
+	// QuitTimeout is how long Stop waits for a QEMU that was told to quit, before it kills it. Default DefaultQuitTimeout.
+	QuitTimeout time.Duration
+	// Machines are the machines, in the order in which they are listed.
+	Machines []MachineConfig
+}
+
+// MachineConfig is one machine.
+type MachineConfig struct {
+	// Name is how the machine is addressed. Any text that is not empty; it must be unique.
+	Name string
+	// Disk is the base disk, a qcow2 or raw image. It is never written to.
+	Disk string
+	// Snapshot is the memory snapshot that belongs to the disk.
+	Snapshot string
+	// Info is the machine's machineinfo.json. If Args is not nil it is not read and may be empty.
+	Info string
+	// Args are the arguments for QEMU, instead of those in Info.
+	Args []string
+
+	// IP, MACAddress, Platform, OSVersion, Architecture, AgentPort and Tags are passed on in machinery.Machine. AgentPort
+	// is DefaultAgentPort if it is 0.
+	IP, MACAddress                    string
+	Platform, OSVersion, Architecture string
+	AgentPort                         int
+	Tags                              []string
+	// Interface is Config.Interface if it is empty.
+	Interface string
+
+	// problem makes the machine unusable from the outset: what its configuration file has wrong.
+	problem error
+	// place says where the configuration file has the machine; empty without a file.
+	place string
+}
+
+func (c Config) withDefaults() Config {
+	if c.QEMU == "" {
+		c.QEMU = DefaultQEMU
+	}
+	if c.LoadTimeout <= 0 {
+		c.LoadTimeout = DefaultLoadTimeout
+	}
+	if c.QuitTimeout <= 0 {
+		c.QuitTimeout = DefaultQuitTimeout
+	}
+	return c
+}
+
+// fromDocument reads a Config from a qemu.yaml that the schema accepted. Machines that the schema found wrong are among
+// them, each with its problem.
+func fromDocument(doc *config.Document) Config {
+	c := Config{
+		QEMU:          doc.Section("binaries").String("qemu_system_x86_64"),
+		DisposableDir: doc.String("disposable_copy_dir"),
+		RuntimeDir:    doc.String("runtime_dir"),
+		Interface:     doc.String("interface"),
+		LoadTimeout:   doc.Duration("load_timeout"),
+		QuitTimeout:   doc.Duration("quit_timeout"),
+	}
+	for _, e := range doc.Machines() {
+		c.Machines = append(c.Machines, MachineConfig{
+			Name:         e.Name,
+			Disk:         e.String("qcow2_path"),
+			Snapshot:     e.String("snapshot_path"),
+			Info:         e.String("machineinfo_path"),
+			IP:           e.String("ip"),
+			MACAddress:   e.String("mac_address"),
+			Platform:     e.String("platform"),
+			OSVersion:    e.String("os_version"),
+			Architecture: e.String("architecture"),
+			AgentPort:    e.Int("agent_port"),
+			Tags:         e.Strings("tags"),
+			Interface:    e.String("interface"),
+			problem:      e.Err(),
+			place:        e.Position().String(),
+		})
+	}
+	return c
+}

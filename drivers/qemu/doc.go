@@ -1,0 +1,56 @@
+// Package qemu is the reference driver for QEMU: one QEMU process for each machine, spoken to over QMP.
+//
+// A program without a configuration file makes one from Go values:
+//
+//	m, err := qemu.New(ctx, qemu.Config{
+//		QEMU: "/usr/bin/qemu-system-x86_64",
+//		Machines: []qemu.MachineConfig{{
+//			Name:     "win10_1",
+//			Disk:     "/vms/win10_1/disk.qcow2",
+//			Snapshot: "/vms/win10_1/memory.snapshot",
+//			Info:     "/vms/win10_1/machineinfo.json",
+//			IP:       "192.168.30.101",
+//		}},
+//	}, machinery.Options{})
+//	if err != nil {
+//		return err
+//	}
+//	defer m.Close()
+//	if err := machinery.Start(ctx, m, "win10_1"); err != nil {
+//		return err
+//	}
+//	return m.Stop(ctx, "win10_1")
+//
+// One with a qemu.yaml registers [Driver] and opens the file by the machinery package. [Machinery] may be embedded in
+// another driver, which then overrides what it does differently.
+//
+// # What a machine is
+//
+// A disk (qcow2 or raw), a memory snapshot (what QEMU's migrate writes: as it is, or compressed by gzip, lz4 or zstd,
+// told apart by content) and a machineinfo.json with the arguments that QEMU is started with. One of the arguments has
+// %DISPOSABLE_DISK_PATH% in it, which becomes the path of an empty overlay above the disk, new for each start and
+// removed after it. The disk itself is never written to.
+//
+// Arguments that would take the machine out of the driver's hands are refused, and so is every other medium that the
+// guest could write to, because a restore would not revert it. [CheckArgs] says what is wrong with a list of arguments.
+//
+// # How a restore goes
+//
+// QEMU inherits two listening sockets for its monitors and the snapshot, as a file or as a pipe that this process
+// decompresses into. Nothing is polled: the connection to the monitor is made before QEMU runs, and events tell
+// when the snapshot is loaded. qemu-img is not needed; the overlay is written in process. The saved state decides
+// whether the machine runs afterwards or stands still until HandlePaused.
+//
+// # What belongs to a running machine
+//
+// A directory of its own below the runtime directory (Config.RuntimeDir), named by a hash of the machine's name and of
+// the paths of its disk and snapshot, so that two programs with the same configuration mean the same one. It holds the
+// lock, the two sockets and state.json, the ledger from which another process sees what runs here. It is made by the
+// first operation that changes the machine, and removed when the machine is off.
+//
+// [Machinery.Close] lets go of the lock and leaves the rest. Whoever takes the lock next reads the ledger and finds
+// the process (by the time of the host's boot, process id, start time and command line, never by the id alone), or
+// clears what a dead one left. State needs no lock: it reads the ledger and asks on the second monitor.
+//
+// What QEMU prints is kept (its last 8 KiB) for as long as this driver holds the machine, and lost after Close.
+package qemu

@@ -1,0 +1,47 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/machineries/machineries/machinery"
+)
+
+// fail builds the error of an operation on one machine.
+func fail(op machinery.Op, name string, kind error, err error, format string, args ...any) *machinery.Error {
+	return &machinery.Error{Op: op, Machine: name, Kind: kind, Reason: fmt.Sprintf(format, args...), Err: err}
+}
+
+// interrupted is the error of an operation whose context ended: its caller's, or the turn's because of Stop or Close.
+func interrupted(op machinery.Op, name string, ctx context.Context, while string) *machinery.Error {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errStopped) || errors.Is(cause, errClosing) {
+		return fail(op, name, machinery.ErrInterrupted, nil, "interrupted while %s: %v", while, cause)
+	}
+	err := ctx.Err()
+	if cause != nil && !errors.Is(cause, err) {
+		err = errors.Join(err, cause)
+	}
+	return fail(op, name, machinery.ErrInterrupted, err, "interrupted while %s", while)
+}
+
+// words makes an error of what QEMU itself said; nil if it said nothing.
+func words(tail string) error {
+	if tail == "" {
+		return nil
+	}
+	return errors.New(strings.ReplaceAll(tail, "\n", "; "))
+}
+
+// asError is err as an *machinery.Error of the operation: as it is if it is one, else of that kind.
+func asError(op machinery.Op, name string, kind error, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, is := errors.AsType[*machinery.Error](err); is {
+		return e
+	}
+	return &machinery.Error{Op: op, Machine: name, Kind: kind, Err: err}
+}

@@ -1,0 +1,158 @@
+package qemu
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// phase is what a driver is doing with a machine that is not off.
+type phase string
+
+const (
+	phaseSettled  phase = "settled" // nothing: the machine runs or stands still
+	phaseStarting phase = "starting"
+	phaseStopping phase = "stopping"
+)
+
+// ledger is what another process has to know of a running machine, as state.json in its runtime directory.
+type ledger struct {
+	Version int    `json:"version"`
+	Machine string `json:"machine"`
+	// Owner is the process whose driver wrote this last.
+	Owner int   `json:"owner"`
+	Phase phase `json:"phase"`
+	// Standing is the run state that the machine has from its snapshot and does not leave by itself, such as "paused"; empty if it
+	// runs or was resumed since.
+	Standing string `json:"standing,omitempty"`
+	// PID is 0 from before QEMU is started until that is noted. Start is its start time in clock ticks after the boot.
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+	Boot  string `json:"boot"`
+	// Args is how many arguments QEMU was given, and Digest the sha256 of them, each with a NUL behind it.
+	Args   int    `json:"args"`
+	Digest string `json:"digest"`
+	// Overlay is the path of the disposable disk.
+	Overlay string `json:"overlay"`
+}
+
+const ledgerVersion = 1
+
+// digest is what a ledger has of a command line.
+func digest(args []string) string {
+	h := sha256.New()
+	for _, arg := range args {
+		_, _ = io.WriteString(h, arg+"\x00")
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// write replaces the ledger, at once or not at all. It is not made durable: a boot ends what it speaks of.
+func (h *hold) write(l ledger) error {
+	l.Version, l.Owner = ledgerVersion, os.Getpid()
+	data, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := h.dir.WriteFile(stateFile+".new", append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("the ledger of the machine cannot be written: %w", err)
+	}
+	if err := h.dir.Rename(stateFile+".new", stateFile); err != nil {
+		return fmt.Errorf("the ledger of the machine cannot be written: %w", err)
+	}
+	return nil
+}
+
+// readLedger reads the ledger in a runtime directory; nil if there is none.
+func readLedger(dir string) (*ledger, error) {
+	path := filepath.Join(dir, stateFile)
+	if err := checkPrivate(dir); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	f, err := openRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	l := &ledger{}
+	if err := json.NewDecoder(io.LimitReader(f, 1<<20)).Decode(l); err != nil {
+		return nil, fmt.Errorf("%s cannot be understood: %w", path, err)
+	}
+	if l.Version != ledgerVersion {
+		return nil, fmt.Errorf("%s has version %d, and this driver knows %d: another version of it runs here", path, l.Version, ledgerVersion)
+	}
+	return l, nil
+}
+
+// process finds the QEMU that the ledger speaks of. It returns os.ErrProcessDone if that has ended, or never was.
+func (l *ledger) process() (*process, error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	if l.Boot != boot {
+		return nil, os.ErrProcessDone
+	}
+	if l.PID == 0 {
+		return l.search()
+	}
+	p, err := attach(l.PID, l.Start)
+	if err != nil {
+		return nil, err
+	}
+	if !l.matches(commandLine(l.PID)) {
+		p.release()
+		return nil, os.ErrProcessDone
+	}
+	return p, nil
+}
+
+// search looks for the QEMU of a driver that died between starting it and noting its id. The path of the disposable disk is among
+// its arguments, so there is no other one like it.
+func (l *ledger) search() (*process, error) {
+	for _, pid := range processes() {
+		if pid == os.Getpid() || !l.matches(commandLine(pid)) {
+			continue
+		}
+		start, err := startTime(pid)
+		if err != nil {
+			continue
+		}
+		if p, err := attach(pid, start); err == nil {
+			return p, nil
+		}
+	}
+	return nil, os.ErrProcessDone
+}
+
+// matches is whether a process has the arguments of the ledger's QEMU. The name before them may differ: a script that was
+// started as QEMU may have become the real one.
+func (l *ledger) matches(command []string) bool {
+	if l.Args == 0 || len(command) <= l.Args {
+		return false
+	}
+	return digest(command[len(command)-l.Args:]) == l.Digest
+}
+
+// clear removes what a dead QEMU has left.
+func (l *ledger) clear() error {
+	if l.Overlay == "" {
+		return nil
+	}
+	if err := os.Remove(l.Overlay); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the disposable disk of an earlier run cannot be removed: %w", err)
+	}
+	return nil
+}

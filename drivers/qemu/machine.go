@@ -1,0 +1,153 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/machineries/machineries/machinery"
+)
+
+// cleanupTime bounds what has to be cleared up whatever became of the caller's context: a process that was killed is gone within
+// milliseconds, unless it is in an uninterruptible sleep.
+const cleanupTime = 10 * time.Second
+
+// vm is one configured machine.
+type vm struct {
+	d       *Machinery
+	machine machinery.Machine
+	conf    MachineConfig // with absolute paths
+	args    *commandArgs
+	dir     string // its runtime directory, which is there while it runs
+	overlay string // the path of its disposable disk
+	bad     error  // why it cannot be used; nil for one that can
+	log     *slog.Logger
+
+	turns turns
+
+	// What follows is changed only by whoever has the turn, and with mu held; State reads it with mu alone.
+	mu     sync.Mutex
+	run    *run   // its QEMU; nil while this driver holds none
+	doing  phase  // what the operation that has the turn makes of the machine; empty for nothing
+	failed error  // why the last start failed, until Stop or the next start
+	last   string // why it is off, if it went off by itself
+}
+
+// set changes what State sees.
+func (v *vm) set(change func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	change()
+}
+
+// claim takes the machine's lock, for a machine that this driver does not hold. If another driver left its QEMU running, p is
+// that; what a dead one left is removed.
+func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) {
+	h, err = acquire(v.dir)
+	if err != nil {
+		if busy, is := errors.AsType[*heldError](err); is {
+			return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v; its operations can be used again when that driver has stopped it or was closed", busy)
+		}
+		return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.dir)
+	}
+	l, err = readLedger(v.dir)
+	if err == nil && l != nil {
+		p, err = l.process()
+		if errors.Is(err, os.ErrProcessDone) {
+			v.log.Info("clearing what an earlier run left", "pid", l.PID, "owner", l.Owner)
+			err = l.clear()
+			l = nil
+		}
+	}
+	if err != nil {
+		h.unlock()
+		return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrHypervisor, err, "it cannot be told what an earlier run of the machine left")
+	}
+	return h, p, l, nil
+}
+
+// untouched is whether there is no sign of a run of the machine, by this driver or another.
+func (v *vm) untouched() bool {
+	_, err := os.Lstat(v.dir)
+	return v.run == nil && errors.Is(err, fs.ErrNotExist)
+}
+
+// clear removes everything of a run whose process has ended.
+func (v *vm) clear(r *run) error {
+	return errors.Join(r.let(), removeOverlay(r.ledger.Overlay), r.hold.remove())
+}
+
+func removeOverlay(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// detach lets go of the machine's QEMU, which runs on. Whoever has the turn calls it.
+func (v *vm) detach() {
+	r := v.run
+	if r == nil {
+		return
+	}
+	if r.proc.over() {
+		v.wentOff(r)
+		return
+	}
+	_ = r.let()
+	r.hold.unlock()
+	v.set(func() { v.run = nil })
+	v.log.Info("let go of the running machine", "pid", r.proc.pid)
+}
+
+// watch clears up when QEMU ends by itself, because the guest switched itself off or somebody ended it.
+func (v *vm) watch(r *run) {
+	select {
+	case <-r.proc.gone:
+	case <-r.released:
+		return
+	}
+	t, err := v.turns.take(context.Background(), "")
+	if err != nil {
+		return // closing, which clears up too
+	}
+	defer t.done()
+	if v.run == r {
+		v.wentOff(r)
+	}
+}
+
+// wentOff clears up after a QEMU that has ended by itself.
+func (v *vm) wentOff(r *run) {
+	r.proc.wait(cleanupTime)
+	reason := r.whyGone()
+	v.log.Info("the machine went off", "pid", r.proc.pid, "reason", reason)
+	if err := v.clear(r); err != nil {
+		v.log.Warn("something of the machine's run could not be removed", "error", err)
+	}
+	v.set(func() { v.run, v.last = nil, reason })
+}
+
+// notMyTurn is the error for an operation that did not get its turn.
+func (v *vm) notMyTurn(ctx context.Context, op machinery.Op, err error) error {
+	if errors.Is(err, errClosing) {
+		return &machinery.Error{Op: op, Machine: v.machine.Name, Kind: machinery.ErrClosed}
+	}
+	return interrupted(op, v.machine.Name, ctx, "waiting for another operation on the machine")
+}
+
+func (v *vm) logDone(ctx context.Context, op machinery.Op, began time.Time, waited time.Duration, err error) {
+	attrs := []any{"operation", string(op), "duration", time.Since(began)}
+	if waited > time.Millisecond {
+		attrs = append(attrs, "waited", waited)
+	}
+	if err != nil {
+		v.log.WarnContext(ctx, "operation failed", append(attrs, "error", err)...)
+		return
+	}
+	v.log.InfoContext(ctx, "operation done", attrs...)
+}

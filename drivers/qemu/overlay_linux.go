@@ -1,0 +1,106 @@
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/machineries/machineries/internal/qcow2"
+	"golang.org/x/sys/unix"
+)
+
+// checkDisk says what a machine's base disk is, or why it cannot be one.
+func checkDisk(path string) (qcow2.Info, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return qcow2.Info{}, err
+	}
+	f.Close()
+	info, err := qcow2.Inspect(path)
+	switch {
+	case err != nil:
+		return info, fmt.Errorf("%s: %w", path, err)
+	case info.Format != "qcow2" && info.Format != "raw":
+		return info, fmt.Errorf("%s is an image of format %s; only qcow2 and raw are supported (qemu-img convert makes one)", path, info.Format)
+	case info.VirtualSize == 0:
+		return info, fmt.Errorf("%s is an empty disk", path)
+	case info.Encrypted:
+		return info, fmt.Errorf("%s is encrypted, which is not supported", path)
+	case info.Incompatible&qcow2.FeatureExternalData != 0:
+		return info, fmt.Errorf("%s keeps its data in another file, which is not supported", path)
+	case info.Incompatible&qcow2.FeatureCorrupt != 0:
+		return info, fmt.Errorf("%s is marked as corrupt; qemu-img check says more", path)
+	}
+	return info, nil
+}
+
+// overlayName is the file name of a machine's disposable disk: the start of the machine's name, for people, and its key.
+func overlayName(name, key string) string {
+	readable := []rune(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '_'
+	}, name))
+	return string(readable[:min(len(readable), 40)]) + "-" + key + "_disposable.qcow2"
+}
+
+// makeOverlay writes an empty disposable disk above a base. One that is there already is left from a run of which there is no
+// ledger, such as one before the host was booted; it is replaced unless something uses it.
+func makeOverlay(path string, base qcow2.Info) error {
+	err := qcow2.CreateOverlay(path, base.Path, base.Format, base.VirtualSize)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if imageInUse(path) {
+		return fmt.Errorf("the disposable disk %s is there already, and a QEMU that this driver does not know uses it", path)
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return qcow2.CreateOverlay(path, base.Path, base.Format, base.VirtualSize)
+}
+
+// The bytes that QEMU locks in an image to say what it does with it, by open file description locks (QEMU 7.2).
+const lockFirst, lockLength = 100, 165
+
+// imageInUse is whether a QEMU has the image open.
+func imageInUse(path string) bool {
+	f, err := openRegular(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: lockFirst, Len: lockLength}
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock)
+	return err == nil && lock.Type != unix.F_UNLCK
+}
+
+// writableDir is whether files can be made in a directory, or why not.
+func writableDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = &os.PathError{Op: "use", Path: dir, Err: unix.ENOTDIR}
+	}
+	if err != nil {
+		return err
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return &os.PathError{Op: "write to", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// realPath is a path without symbolic links, as far as the file is there.
+func realPath(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
+}

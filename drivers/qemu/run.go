@@ -1,0 +1,180 @@
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/machineries/machineries/drivers/qemu/monitor"
+)
+
+// run is one run of a machine: its QEMU, from the moment that is started or taken over until it is gone or let go of.
+type run struct {
+	v    *vm
+	hold *hold
+	proc *process
+
+	migration chan string   // QEMU's last word on the loading of the snapshot: "completed" or "failed"
+	released  chan struct{} // closed by let
+	dialing   chan struct{} // holds a token while somebody connects
+
+	mu       sync.Mutex
+	mon      *monitor.Monitor // nil until there was a connection
+	shutdown string           // why QEMU said that it ends; empty if it did not
+	final    bool             // let was called: the ledger is not this run's any more
+	ledger   ledger
+	events   sync.WaitGroup
+}
+
+func newRun(v *vm, h *hold, l ledger) *run {
+	return &run{v: v, hold: h, ledger: l, migration: make(chan string, 1), released: make(chan struct{}), dialing: make(chan struct{}, 1)}
+}
+
+// note changes the ledger, in memory and on disk.
+func (r *run) note(change func(*ledger)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.final {
+		return nil
+	}
+	change(&r.ledger)
+	return r.hold.write(r.ledger)
+}
+
+// standing is the run state that the machine has from its snapshot; empty if it does not stand still for that.
+func (r *run) standing() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ledger.Standing
+}
+
+// master is the connection to QEMU's first monitor. One that broke while QEMU lives is made again.
+func (r *run) master(ctx context.Context) (*monitor.Monitor, error) {
+	select {
+	case r.dialing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-r.dialing }()
+	if m := r.monitor(); m != nil && m.Err() == nil {
+		return m, nil
+	}
+	m, err := monitor.Dial(ctx, r.hold.qmp())
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.final {
+		_ = m.Close()
+		return nil, fmt.Errorf("the machine was let go of: %w", monitor.ErrClosed)
+	}
+	if r.mon != nil {
+		_ = r.mon.Close()
+	}
+	r.mon = m
+	events := m.Events(context.Background()) // until the connection ends
+	r.events.Go(func() {
+		for e := range events {
+			r.event(e)
+		}
+	})
+	return m, nil
+}
+
+// monitor is the connection as it is, perhaps broken; nil if there was none.
+func (r *run) monitor() *monitor.Monitor {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mon
+}
+
+// event takes in what QEMU tells.
+func (r *run) event(e monitor.Event) {
+	switch e.Name {
+	case "MIGRATION":
+		var data struct{ Status string }
+		if e.Decode(&data) == nil && (data.Status == "completed" || data.Status == "failed") {
+			select {
+			case r.migration <- data.Status:
+			default:
+			}
+		}
+	case "RESUME":
+		if r.standing() != "" {
+			r.resumed()
+		}
+	case "SHUTDOWN":
+		var data struct {
+			Guest  bool
+			Reason string
+		}
+		_ = e.Decode(&data)
+		r.mu.Lock()
+		r.shutdown = data.Reason
+		r.mu.Unlock()
+	}
+}
+
+// resumed notes that the machine does not stand still from its snapshot any more: whatever stops it now is something else.
+func (r *run) resumed() {
+	if err := r.note(func(l *ledger) { l.Standing = "" }); err != nil {
+		r.v.log.Warn("the machine's ledger is out of date: it still says that it stands as it was saved", "error", err)
+	}
+}
+
+// shutdowns says what QEMU's reasons for ending mean. (ShutdownCause in the QMP schema of QEMU 7.2.)
+var shutdowns = map[string]string{
+	"guest-shutdown":        "the guest switched itself off",
+	"guest-reset":           "the guest reset itself, and QEMU was told to end then (-no-reboot)",
+	"guest-panic":           "the guest's operating system crashed, and QEMU was told to end then",
+	"host-qmp-quit":         "someone else told QEMU to quit",
+	"host-qmp-system-reset": "someone else reset it, and QEMU was told to end then (-no-reboot)",
+	"host-signal":           "someone else sent QEMU a signal to end",
+	"host-ui":               "someone closed its window",
+	"host-error":            "QEMU ended because of an error on the host",
+	"subsystem-reset":       "a part of it was reset, and QEMU was told to end then (-no-reboot)",
+	"snapshot-load":         "QEMU ended while loading another state",
+	"none":                  "QEMU ended without a reason",
+}
+
+// whyGone says why a QEMU has ended that was not told to by this driver.
+func (r *run) whyGone() string {
+	if m := r.monitor(); m != nil {
+		// What QEMU said last may still be on its way to the event loop.
+		select {
+		case <-m.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	r.mu.Lock()
+	reason := r.shutdown
+	r.mu.Unlock()
+	if text := shutdowns[reason]; text != "" {
+		return text
+	}
+	if reason != "" {
+		return reason
+	}
+	return "QEMU ended: " + r.proc.ending.String()
+}
+
+// let lets go of the process and the connection to it, without ending it. What is in the file system stays.
+func (r *run) let() error {
+	r.mu.Lock()
+	if r.final {
+		r.mu.Unlock()
+		return nil
+	}
+	r.final = true
+	m := r.mon
+	r.mu.Unlock()
+	close(r.released)
+	if m != nil {
+		_ = m.Close()
+	}
+	r.events.Wait()
+	r.proc.release()
+	return nil
+}
