@@ -62,14 +62,15 @@ func (c Capability) Doc() string {
 }
 
 // Capable is implemented by a driver whose methods do not tell what it can do:
-// a wrapper around another driver, or one that lives in another process. What
-// Supports says goes before what methods the driver has.
+// a wrapper around another driver, or one that lives in another process. A
+// method that Supports denies is not called, and a method that is missing
+// cannot be declared.
 type Capable interface {
 	Supports(Capability) bool
 }
 
-// Supports reports whether m has an optional operation: by its own word if it
-// is [Capable], or else by its methods.
+// Supports reports whether m has an optional operation: it has the methods,
+// and does not deny them as [Capable].
 func Supports(m Machinery, c Capability) bool {
 	if self, ok := m.(Capable); ok && !self.Supports(c) {
 		return false

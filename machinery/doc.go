@@ -11,7 +11,7 @@
 //
 // # What a driver author writes
 //
-// The five methods of [Machinery], those optional ones that the hypervisor can
+// The methods of [Machinery], those optional ones that the hypervisor can
 // do, and a [Driver] with the schema and the template of the configuration
 // file. The example of this package is a complete small driver. The
 // conformance suite of this module shows, requirement by requirement, whether
@@ -56,13 +56,15 @@
 // RestoreStart means restore: memory and every writable medium are the
 // snapshot's, and nothing of the previous run can be seen. In any state but
 // poweroff it fails with [ErrUnexpectedState] and touches nothing. A machine
-// in the error state whose start failed is off, and may be started again. It
-// returns when the machine is settled: running, or paused if the snapshot was
-// saved paused; it never resumes by itself. A driver may return earlier; what
-// fails later must then be readable from State. [Start] is the helper that
-// restores, waits and resumes. A snapshot that was asked for by name is never
-// replaced by another: if it is missing, the machine is in the error state
-// from opening on.
+// in the error state whose start failed is off, and may be started again. One
+// whose configuration is wrong stays in the error state for as long as the
+// driver is open, and to start it is [ErrConfig]. RestoreStart returns when
+// the machine is settled: running, or paused if the snapshot was saved paused;
+// it never resumes by itself. A driver may return earlier; what fails later
+// must then be readable from State. [Start] is the helper that restores, waits
+// and resumes. A snapshot that was asked for by name is never replaced by
+// another: if it is missing, the machine is in the error state from opening
+// on.
 //
 // A failed start leaves nothing but its reason: no process, socket, overlay or
 // capture. The error carries the hypervisor's own words. The machine is then
@@ -108,5 +110,8 @@
 // # Errors
 //
 // Every error is a [*Error] of exactly one kind ([Kinds]), except for those of
-// Shutdown, which joins one for each machine that failed.
+// Shutdown, which joins one for each machine that failed. Its cause may match
+// other errors as well: EOPNOTSUPP from a system call matches
+// [errors.ErrUnsupported], though the operation exists. [KindOf] tells the
+// kind and nothing else.
 package machinery

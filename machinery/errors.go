@@ -7,9 +7,11 @@ import (
 )
 
 // The kinds of failure. Every [*Error] is of exactly one; test for it with
-// [errors.Is]. The comment names the class of Cuckoo3 that it corresponds to.
+// [errors.Is], or with [KindOf] where a cause must not count. The comment names
+// the class of Cuckoo3 that it corresponds to.
 var (
-	// ErrNotFound: no machine has that name. (MachineNotFoundError)
+	// ErrNotFound: no machine, or no driver, has that name.
+	// (MachineNotFoundError)
 	ErrNotFound = errors.New("no such machine")
 	// ErrUnexpectedState: the operation is not possible in the machine's
 	// present state; nothing was touched. (MachineUnexpectedStateError)

@@ -10,8 +10,8 @@ import "context"
 type Machinery interface {
 	// Machines returns the machines of the configuration, in its order. The
 	// slice and everything in it are copies; the set is fixed from opening to
-	// closing. A machine that cannot be used is listed too: its State is
-	// [Error], with the reason.
+	// closing. A machine that cannot be used is listed too: its state is
+	// [StateError], with the reason.
 	Machines() []Machine
 
 	// RestoreStart brings the machine to its snapshot, memory and every

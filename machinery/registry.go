@@ -32,9 +32,11 @@ type Driver struct {
 	// CheckDependencies, if not nil, is called before Open and returns an
 	// error for what is missing on the host.
 	CheckDependencies func(ctx context.Context, doc *config.Document) error
-	// Open makes the driver for a configuration that the schema accepted. A
-	// machine that cannot be used is no reason to fail: it stays listed, with
-	// status error. Open fails only where nothing can work.
+	// Open makes the driver for a configuration in which nothing is wrong that
+	// concerns all machines. What is wrong with single ones is told by
+	// [config.Entry.Err]: such a machine, or one that cannot be used for another
+	// reason, stays listed, with status error. Open fails only where nothing
+	// can work.
 	Open func(ctx context.Context, doc *config.Document, o Options) (Machinery, error)
 }
 
@@ -51,8 +53,9 @@ type Options struct {
 	EndMachines bool
 	// Strict makes unknown keys in the configuration errors.
 	Strict bool
-	// Warn, if not nil, receives what is doubtful in the configuration but no
-	// error, such as an unknown key.
+	// Warn, if not nil, receives the problems of a configuration that is opened
+	// all the same: what is doubtful, such as an unknown key, and the errors of
+	// the machines that cannot be used for them. Their Severity tells which.
 	Warn func(config.Diagnostic)
 }
 
@@ -153,11 +156,13 @@ func (r *Registry) Drivers() []Driver {
 
 // Open loads the configuration file at path with the driver whose name is the
 // file's stem: the driver "qemu" for "…/qemu.yaml". It checks the file against
-// the schema, then the driver's dependencies, then opens it.
+// the schema, then the driver's dependencies, then opens it. What is wrong with
+// single machines is no reason to refuse the file: they are listed, with status
+// error.
 //
 // Errors: [ErrNotFound] for a driver that is not registered, [ErrConfig] with
-// every problem of the file and its place, [ErrDependency], and what the
-// driver's own Open returns.
+// every problem of the file and its place, [ErrDependency], [ErrInterrupted] if
+// ctx ended, and what the driver's own Open returns.
 func (r *Registry) Open(ctx context.Context, path string, o Options) (Machinery, error) {
 	base := filepath.Base(path)
 	return r.OpenAs(ctx, strings.TrimSuffix(base, filepath.Ext(base)), path, o)
@@ -169,6 +174,9 @@ func (r *Registry) OpenAs(ctx context.Context, driver, path string, o Options) (
 	if err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, asKind(err, OpOpen, ErrInterrupted)
+	}
 	doc, err := config.Options{Strict: o.Strict}.Load(path, d.Schema)
 	// What is wrong with one machine is no reason to refuse the others: the
 	// driver lists it, in the error state.
@@ -176,8 +184,8 @@ func (r *Registry) OpenAs(ctx context.Context, driver, path string, o Options) (
 		return nil, &Error{Op: OpOpen, Kind: ErrConfig, Reason: fmt.Sprintf("the configuration of driver %q cannot be used", d.Name), Err: err}
 	}
 	if o.Warn != nil {
-		for _, w := range doc.Warnings() {
-			o.Warn(w)
+		for _, problem := range doc.Problems() {
+			o.Warn(problem)
 		}
 	}
 	if d.CheckDependencies != nil {
@@ -189,10 +197,14 @@ func (r *Registry) OpenAs(ctx context.Context, driver, path string, o Options) (
 	if err != nil {
 		return nil, asKind(err, OpOpen, ErrHypervisor)
 	}
+	if m == nil {
+		return nil, &Error{Op: OpOpen, Kind: ErrHypervisor, Reason: fmt.Sprintf("driver %q returned neither machines nor an error; its Open function is wrong", d.Name)}
+	}
 	return m, nil
 }
 
-// asKind makes sure that err is an [*Error], of the given kind if it had none.
+// asKind makes sure that err is an [*Error], of the given kind if it had none
+// and no context ended.
 func asKind(err error, op Op, kind error) error {
 	var e *Error
 	if errors.As(err, &e) {
@@ -200,6 +212,8 @@ func asKind(err error, op Op, kind error) error {
 	}
 	if known := KindOf(err); known != nil {
 		kind = known
+	} else if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		kind = ErrInterrupted
 	}
 	return &Error{Op: op, Kind: kind, Err: err}
 }

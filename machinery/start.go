@@ -16,8 +16,9 @@ const cleanupTime = time.Minute
 // sandbox does before each analysis.
 //
 // A machine that was off and does not get to run is off again when Start
-// returns its error; the error then is the one that says why. One that was not
-// off is left alone.
+// returns its error; the error then is the one that says why, joined with that
+// of Stop if the machine could not even be stopped. One that was not off is
+// left alone.
 func Start(ctx context.Context, m Machinery, name string) error {
 	if err := m.RestoreStart(ctx, name); err != nil {
 		return err
@@ -34,22 +35,28 @@ func Start(ctx context.Context, m Machinery, name string) error {
 	return err
 }
 
+// strayed are the states in which a guest can be right after it began to run, if
+// it had its own idea of that. Nothing leads from them to running that would be
+// worth waiting for.
+var strayed = []State{StatePoweroff, StateSuspended}
+
 // settle takes a restored machine to running.
 func settle(ctx context.Context, m Machinery, name string) error {
-	status, err := WaitState(ctx, m, name, StateRunning, StatePaused, StatePoweroff)
+	status, err := WaitState(ctx, m, name, append([]State{StateRunning, StatePaused}, strayed...)...)
 	if err != nil {
 		return err
 	}
-	switch status.State {
-	case StateRunning:
-		return nil
-	case StatePoweroff:
+	if status.State == StatePaused {
+		if err := HandlePaused(ctx, m, name); err != nil && !errors.Is(err, ErrStateReached) {
+			return err
+		}
+		if status, err = WaitState(ctx, m, name, append([]State{StateRunning}, strayed...)...); err != nil {
+			return err
+		}
+	}
+	if status.State != StateRunning {
 		return &Error{Op: OpRestoreStart, Machine: name, Kind: ErrUnexpectedState, Status: status,
-			Reason: "the machine went off right after it was restored"}
+			Reason: fmt.Sprintf("the machine is %s instead of running right after it was restored", status)}
 	}
-	if err := HandlePaused(ctx, m, name); err != nil && !errors.Is(err, ErrStateReached) {
-		return err
-	}
-	_, err = WaitState(ctx, m, name, StateRunning)
-	return err
+	return nil
 }

@@ -61,9 +61,10 @@ func CanStep(from, to State) bool {
 
 // CanReach reports whether a machine may be seen in state from and later in
 // state to, by any number of steps through states between them other than
-// through poweroff. An observer that polls sees such jumps: a machine that was
-// starting a moment ago may be suspended now. What it must never see within
-// one run of the machine is, for instance, starting after running.
+// poweroff and error, from which a new run begins. An observer that polls sees
+// such jumps: a machine that was starting a moment ago may be suspended now.
+// What it must never see within one run of the machine is, for instance,
+// starting after running.
 func CanReach(from, to State) bool {
 	if from == to {
 		return from.Valid()

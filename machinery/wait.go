@@ -17,17 +17,17 @@ const pollInterval = 10 * time.Millisecond
 // WaitState waits until the machine is in one of the wanted states and returns
 // the status it was seen in. It watches the machine if the driver can, and
 // asks every 10 ms otherwise. It never resumes a machine or changes it
-// otherwise. A machine that gets into the error state is not waited for,
-// unless that state is wanted: it does not leave it by itself.
+// otherwise. A machine that is or gets in the error state is not waited for,
+// unless that state is wanted: as a rule it takes a Stop to leave it.
 //
 // Errors: of kind [ErrInterrupted] when ctx ends, saying which states were
-// seen and when; [ErrUnexpectedState] for the error state; what State returns,
-// if it keeps failing until ctx ends or cannot succeed ([ErrNotFound],
+// seen and when, and why State failed if it did to the end; [ErrUnexpectedState]
+// for the error state; what State returns if it cannot succeed ([ErrNotFound],
 // [ErrClosed]).
 func WaitState(ctx context.Context, m Machinery, name string, want ...State) (Status, error) {
 	w := waiter{name: name, want: want, start: time.Now()}
 	if err := ctx.Err(); err != nil {
-		return Status{}, w.interrupted(err, nil)
+		return Status{}, w.interrupted(err)
 	}
 	if Supports(m, CapWatch) {
 		if status, done, err := w.watch(ctx, m); done {
@@ -43,6 +43,10 @@ type waiter struct {
 	want  []State
 	start time.Time
 	seen  []sighting
+	// dropped is how many sightings were left out after the first.
+	dropped int
+	// failed is why State failed, since it last succeeded.
+	failed error
 }
 
 // sighting is a status and when it was first seen, from the waiter's start.
@@ -51,14 +55,16 @@ type sighting struct {
 	after  time.Duration
 }
 
-// maxSightings bounds the history for a machine that flaps.
-const maxSightings = 64
+// maxSightings bounds the history for a machine that flaps: the first state and
+// the latest ones are told.
+const maxSightings = 16
 
 // saw notes a status and says whether the wait is over.
 func (w *waiter) saw(s Status) (done bool, err error) {
 	if n := len(w.seen); n == 0 || w.seen[n-1].status != s {
 		if n == maxSightings {
 			w.seen = append(w.seen[:1], w.seen[2:]...)
+			w.dropped++
 		}
 		w.seen = append(w.seen, sighting{s, time.Since(w.start)})
 	}
@@ -84,7 +90,7 @@ func (w *waiter) watch(ctx context.Context, m Machinery) (status Status, done bo
 	for {
 		select {
 		case <-ctx.Done():
-			return w.last(), true, w.interrupted(ctx.Err(), nil)
+			return w.last(), true, w.interrupted(ctx.Err())
 		case event, open := <-events:
 			if !open {
 				return Status{}, false, nil
@@ -103,18 +109,19 @@ func (w *waiter) poll(ctx context.Context, m Machinery) (Status, error) {
 	for {
 		status, err := m.State(ctx, w.name)
 		switch {
-		case ctx.Err() != nil:
-			return w.last(), w.interrupted(ctx.Err(), err)
-		case errors.Is(err, ErrNotFound), errors.Is(err, ErrClosed):
-			return Status{}, err
 		case err == nil:
+			w.failed = nil
 			if done, err := w.saw(status); done {
 				return status, err
 			}
+		case errors.Is(err, ErrNotFound), errors.Is(err, ErrClosed):
+			return w.last(), err
+		case ctx.Err() == nil: // else it is the wait's end that made State fail
+			w.failed = err
 		}
 		select {
 		case <-ctx.Done():
-			return w.last(), w.interrupted(ctx.Err(), err)
+			return w.last(), w.interrupted(ctx.Err())
 		case <-ticker.C:
 		}
 	}
@@ -147,6 +154,9 @@ func (w *waiter) history(detail string) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
+		if i == 1 && w.dropped > 0 {
+			fmt.Fprintf(&b, "%d more, ", w.dropped)
+		}
 		fmt.Fprintf(&b, "%s after %.3f s", s.status, s.after.Seconds())
 	}
 	if detail != "" {
@@ -155,12 +165,11 @@ func (w *waiter) history(detail string) string {
 	return b.String()
 }
 
-// interrupted is the error for a wait that its context ended. failed is the
-// last error of State, if that is why no state was seen.
-func (w *waiter) interrupted(cause, failed error) error {
+// interrupted is the error for a wait that its context ended.
+func (w *waiter) interrupted(cause error) error {
 	reason := fmt.Sprintf("waited %.3f s for %s%s", time.Since(w.start).Seconds(), w.wanted(), w.history(w.last().Detail))
-	if failed != nil && !errors.Is(failed, cause) {
-		reason += fmt.Sprintf("; asking for the state failed at last: %v", failed)
+	if w.failed != nil {
+		reason += fmt.Sprintf("; asking for the state failed at last: %v", w.failed)
 	}
 	return &Error{Op: OpWait, Machine: w.name, Kind: ErrInterrupted, Status: w.last(), Reason: reason, Err: cause}
 }

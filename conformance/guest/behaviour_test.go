@@ -37,6 +37,13 @@ var behaviours = []struct {
 	{"obeys late after a restore", restoresLate, false},
 }
 
+// A machine stands still for longPause, 300 ticks, and whether it does is told by someTicks, which leaves a
+// busy host 0.8 s between a look at the counter and the pause.
+const (
+	longPause = 1200 * time.Millisecond
+	someTicks = 200
+)
+
 const answersEarlyName = "answers what was sent before it booted"
 
 func TestModelledGuest(t *testing.T) {
@@ -118,7 +125,7 @@ func counts(t *testing.T, mk maker) {
 	took := time.Since(began)
 	// A busy host makes a guest lose ticks. It gains none, but those that it has to catch up with.
 	want := float64(took) / float64(time.Second) * guest.TicksPerSecond
-	if f := float64(ticks); f < want/4 || f > want*1.25+3 {
+	if f := float64(ticks); f < want/10 || f > want*1.25+3 {
 		t.Errorf("%d ticks in %v, want about %.0f", ticks, took, want)
 	}
 }
@@ -138,12 +145,12 @@ func standsStill(t *testing.T, mk maker) {
 	select {
 	case err := <-failed:
 		t.Fatalf("a paused guest answered (error %v)", err)
-	case <-time.After(4 * silence): // 150 ticks, were it running
+	case <-time.After(longPause):
 	}
 	m.resume(t)
 	must(t, <-failed)
-	if v := <-answer; v-before > 75 {
-		t.Errorf("the counter went from %d to %d over a pause of %v", before, v, 4*silence)
+	if v := <-answer; v-before > someTicks {
+		t.Errorf("the counter went from %d to %d over a pause of %v", before, v, longPause)
 	}
 }
 
@@ -183,10 +190,23 @@ func resyncs(t *testing.T, mk maker) {
 	_, err := c.conn.Write([]byte("Z noise \x5A\x00\xFF"))
 	must(t, err)
 	must(t, c.Identify(ctx))
-	_, err = c.conn.Write([]byte{guest.RequestMark, byte(guest.OpPowerOff), 0})
-	must(t, err)
-	time.Sleep(2 * guest.FrameTimeout * time.Second / guest.TicksPerSecond) // the guest's own time-out is what is tested
-	must(t, c.Identify(ctx))
+
+	// The guest's time-out is a second of its own time, which on a busy host is not a second here. So a
+	// guest that took what followed for the rest of the request may only have been slow: its counter tells.
+	for range 5 {
+		before := get[uint32](t)(c.Counter(ctx))
+		_, err = c.conn.Write([]byte{guest.RequestMark, byte(guest.OpPresses), guest.EventTag - 1})
+		must(t, err)
+		time.Sleep(3 * time.Second / 2) // for the guest's own time-out to pass
+		err = c.Identify(within(t, 5*time.Second))
+		if err == nil {
+			return
+		}
+		if passed := get[uint32](t)(c.Counter(ctx)) - before - 5*guest.TicksPerSecond; int32(passed) > guest.FrameTimeout {
+			break
+		}
+	}
+	t.Errorf("after half a request the guest does not know where the next begins: %v", err)
 }
 
 func obeys(t *testing.T, mk maker) {
@@ -356,7 +376,7 @@ func restores(t *testing.T, mk maker) {
 	m.resume(t)
 	must(t, c.SetMemory(ctx, 0, 1))
 	must(t, c.SetDisk(ctx, 1, 2))
-	time.Sleep(4 * silence) // so that a counter which was not restored shows
+	time.Sleep(longPause) // so that a counter which was not restored shows
 
 	for range 2 { // a snapshot can be used again
 		m = m.restore(t, saved)
@@ -366,7 +386,7 @@ func restores(t *testing.T, mk maker) {
 		}
 		m.resume(t)
 		now := get[uint32](t)(c.Counter(ctx))
-		if d := now - then; d > 75 {
+		if d := now - then; d > someTicks {
 			t.Errorf("the counter is at %d after the restore, saved at %d", now, then)
 		}
 		for slot := range guest.Slots {

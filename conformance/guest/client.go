@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -212,7 +213,8 @@ func (c *Client) write(ctx context.Context, r guest.Request) error {
 	case n > 0: // half a frame is out: what follows would be misread
 		c.conn.Close()
 		return fmt.Errorf("%w: %w", ErrGone, err)
-	case ctx.Err() != nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		<-ctx.Done() // which can come a moment after the deadline that it set
 		return context.Cause(ctx)
 	}
 	return fmt.Errorf("%w: %w", ErrGone, err)

@@ -11,16 +11,21 @@ import (
 //go:embed guest.bin
 var code []byte
 
-// DefaultSize is the size of the disk that Image makes where none is asked for: 1 MiB.
-const DefaultSize = 1 << 20
+// DefaultSize is the size of the disk that Image makes where none is asked for: 1 MiB. MinSize is the size
+// below which it does not boot: SeaBIOS passes over a virtio disk of less than one cylinder, 16 heads of 63
+// sectors, 504 KiB (seen on QEMU 7.2.22; if=ide boots from less).
+const (
+	DefaultSize = 1 << 20
+	MinSize     = 16 * 63 * guest.SectorSize
+)
 
 // Image returns the content of a raw disk that boots the guest. The size is in bytes: 0 is DefaultSize, and
-// anything else is rounded up to whole sectors and to the room that the disk marks need, 16 KiB.
+// anything else is rounded up to whole sectors and to MinSize.
 func Image(size int) []byte {
 	if size == 0 {
 		size = DefaultSize
 	}
-	size = max(size, guest.MinDiskSize)
+	size = max(size, MinSize)
 	size = (size + guest.SectorSize - 1) / guest.SectorSize * guest.SectorSize
 	disk := make([]byte, size)
 	copy(disk, code)

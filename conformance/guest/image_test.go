@@ -9,7 +9,7 @@ import (
 
 func TestImageHoldsCodeAndRoomForMarks(t *testing.T) {
 	for _, tt := range []struct{ ask, want int }{
-		{0, DefaultSize}, {1, guest.MinDiskSize}, {guest.MinDiskSize, 16384}, {1 << 16, 1 << 16}, {1<<16 + 1, 1<<16 + 512},
+		{0, DefaultSize}, {1, MinSize}, {MinSize, MinSize}, {MinSize + 1, MinSize + 512}, {1 << 22, 1 << 22},
 	} {
 		disk := Image(tt.ask)
 		if len(disk) != tt.want {
@@ -23,6 +23,9 @@ func TestImageHoldsCodeAndRoomForMarks(t *testing.T) {
 				t.Errorf("Image(%d) has the disk mark %d: %d, %v", tt.ask, slot, v, err)
 			}
 		}
+	}
+	if MinSize < guest.MinDiskSize {
+		t.Errorf("the smallest disk has %d bytes, and the marks need %d", MinSize, guest.MinDiskSize)
 	}
 	if len(code)%guest.SectorSize != 0 || len(code) > guest.FirstMarkLBA*guest.SectorSize {
 		t.Errorf("the code has %d bytes", len(code))

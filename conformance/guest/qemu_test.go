@@ -5,17 +5,21 @@ package guest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/fakes/guest"
 	"github.com/machineries/machineries/internal/require"
 )
 
@@ -62,10 +66,8 @@ func newQEMU(v variant) maker {
 		t.Helper()
 		require.Tool(t, "qemu", "qemu-system-x86_64", "qemu-img")
 		if v.accel == "kvm" {
-			if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err != nil {
+			if err := kvmRunsGuests(); err != nil {
 				require.Missing(t, "kvm", err.Error())
-			} else {
-				f.Close()
 			}
 		}
 		dir := socketDir(t)
@@ -90,6 +92,42 @@ func newQEMU(v variant) maker {
 		return q
 	}
 }
+
+// kvmRunsGuests tells whether a guest really runs under KVM. That /dev/kvm opens does not show it: where
+// virtualization is nested, guests can stop at their first instructions.
+var kvmRunsGuests = sync.OnceValue(func() error {
+	const patience = 10 * time.Second
+	disk, err := os.CreateTemp("", "m")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(disk.Name())
+	defer disk.Close()
+	if _, err := disk.Write(Image(0)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "kvm", "-m", "16", "-nodefaults", "-display", "none",
+		"-drive", "format=raw,if=ide,file="+disk.Name(), "-serial", "stdio")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	booted := guest.Reply{Op: guest.OpBooted, Tag: guest.EventTag, Value: guest.Version}.Encode()
+	_, err = io.ReadFull(out, booted[:])
+	cancel()
+	_ = cmd.Wait()
+	if err != nil {
+		return fmt.Errorf("no guest boots under KVM within %v: %w %s", patience, err, said.String())
+	}
+	return nil
+})
 
 // start runs QEMU. Its third descriptor is the monitor, its fourth, if any, is incoming.
 func (q *qemu) start(t *testing.T, incoming *os.File, args ...string) {
@@ -245,5 +283,5 @@ func (q *qemu) cpu(t *testing.T) time.Duration {
 	rest := string(b[bytes.LastIndexByte(b, ')')+1:])
 	_, err := fmt.Sscan(rest, &state, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &utime, &stime)
 	must(t, err)
-	return time.Duration(utime+stime) * time.Second / 100
+	return time.Duration(utime+stime) * time.Second / 100 // USER_HZ is 100 on every Linux that Go runs on
 }

@@ -75,9 +75,7 @@ func (c *argChecker) shared(value string) string {
 	return whyReverts + "; add readonly=on"
 }
 
-// disk checks an option whose value is the path of a disk that the guest can write to.
-func (c *argChecker) disk(value string) string { return c.writable(value) }
-
+// writable checks the path of a disk that the guest can write to.
 func (c *argChecker) writable(path string) string {
 	switch {
 	case strings.Contains(path, placeholder):

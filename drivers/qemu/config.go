@@ -81,9 +81,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// fromDocument reads a Config from a qemu.yaml that the schema accepted. Machines that the schema found wrong are among
+// FromDocument reads a Config from a qemu.yaml that the schema accepted. Machines that the schema found wrong are among
 // them, each with its problem.
-func fromDocument(doc *config.Document) Config {
+func FromDocument(doc *config.Document) Config {
 	c := Config{
 		QEMU:          doc.Section("binaries").String("qemu_system_x86_64"),
 		DisposableDir: doc.String("disposable_copy_dir"),

@@ -20,7 +20,7 @@ func Driver() machinery.Driver {
 		Schema:   Schema(),
 		Template: Template,
 		Open: func(ctx context.Context, doc *config.Document, o machinery.Options) (machinery.Machinery, error) {
-			return New(ctx, fromDocument(doc), o)
+			return New(ctx, FromDocument(doc), o)
 		},
 	}
 }

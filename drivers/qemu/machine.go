@@ -78,7 +78,8 @@ func (v *vm) untouched() bool {
 
 // clear removes everything of a run whose process has ended.
 func (v *vm) clear(r *run) error {
-	return errors.Join(r.let(), removeOverlay(r.ledger.Overlay), r.hold.remove())
+	r.let()
+	return errors.Join(removeOverlay(r.ledger.Overlay), r.hold.remove())
 }
 
 func removeOverlay(path string) error {
@@ -98,7 +99,7 @@ func (v *vm) detach() {
 		v.wentOff(r)
 		return
 	}
-	_ = r.let()
+	r.let()
 	r.hold.unlock()
 	v.set(func() { v.run = nil })
 	v.log.Info("let go of the running machine", "pid", r.proc.pid)

@@ -72,7 +72,8 @@ func parseMachineInfo(data []byte) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.dec.Token(); err != io.EOF {
+	if rest := bytes.TrimLeft(data[p.dec.InputOffset():], " \t\r\n"); len(rest) > 0 {
+		p.start = len(data) - len(rest)
 		return nil, p.here("there is something after the end of the JSON value")
 	}
 	return args, nil
@@ -80,8 +81,9 @@ func parseMachineInfo(data []byte) ([]string, error) {
 
 // infoReader walks through JSON text and knows where it is.
 type infoReader struct {
-	data []byte
-	dec  *json.Decoder
+	data  []byte
+	dec   *json.Decoder
+	start int // where the value that was read last begins
 }
 
 // object reads an object that must have all the given keys; the value of any other is passed over.
@@ -173,6 +175,8 @@ func (p *infoReader) open(delim json.Delim, problem string) error {
 }
 
 func (p *infoReader) token() (json.Token, error) {
+	p.start = int(p.dec.InputOffset())
+	p.start += len(p.data[p.start:]) - len(bytes.TrimLeft(p.data[p.start:], " \t\r\n,:"))
 	token, err := p.dec.Token()
 	return token, p.syntax(err)
 }
@@ -187,13 +191,13 @@ func (p *infoReader) syntax(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return p.at(len(p.data), "the file ends in the middle of its JSON value")
 	case errors.As(err, &syntax):
-		return p.here("this is not JSON: " + syntax.Error())
+		return p.at(int(syntax.Offset)-1, "this is not JSON: "+syntax.Error())
 	}
 	return p.here("this is not JSON: " + err.Error())
 }
 
 // here is a problem with the value that was read last.
-func (p *infoReader) here(problem string) error { return p.at(int(p.dec.InputOffset()), problem) }
+func (p *infoReader) here(problem string) error { return p.at(p.start, problem) }
 
 func (p *infoReader) at(offset int, problem string) error {
 	before := p.data[:min(max(offset, 0), len(p.data))]

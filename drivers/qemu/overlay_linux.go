@@ -18,7 +18,7 @@ func checkDisk(path string) (qcow2.Info, error) {
 	if err != nil {
 		return qcow2.Info{}, err
 	}
-	f.Close()
+	defer f.Close()
 	info, err := qcow2.Inspect(path)
 	switch {
 	case err != nil:
@@ -33,8 +33,18 @@ func checkDisk(path string) (qcow2.Info, error) {
 		return info, fmt.Errorf("%s keeps its data in another file, which is not supported", path)
 	case info.Incompatible&qcow2.FeatureCorrupt != 0:
 		return info, fmt.Errorf("%s is marked as corrupt; qemu-img check says more", path)
+	case info.Format == "raw" && !bootable(f):
+		// Anything at all could be a raw disk. A machine's own has to be one that firmware would boot from.
+		return info, fmt.Errorf("%s is neither a qcow2 image nor a raw disk with a boot record", path)
 	}
 	return info, nil
+}
+
+// bootable is whether a raw disk has a master boot record, which disks with a GUID partition table have too.
+func bootable(f *os.File) bool {
+	signature := make([]byte, 2)
+	_, err := f.ReadAt(signature, 510)
+	return err == nil && signature[0] == 0x55 && signature[1] == 0xaa
 }
 
 // overlayName is the file name of a machine's disposable disk: the start of the machine's name, for people, and its key.

@@ -24,7 +24,9 @@ type run struct {
 	shutdown string           // why QEMU said that it ends; empty if it did not
 	final    bool             // let was called: the ledger is not this run's any more
 	ledger   ledger
-	events   sync.WaitGroup
+	told     chan struct{} // closed when the last event of mon was taken in
+
+	events sync.WaitGroup // the goroutines that take in events
 }
 
 func newRun(v *vm, h *hold, l ledger) *run {
@@ -74,8 +76,11 @@ func (r *run) master(ctx context.Context) (*monitor.Monitor, error) {
 		_ = r.mon.Close()
 	}
 	r.mon = m
+	told := make(chan struct{})
+	r.told = told
 	events := m.Events(context.Background()) // until the connection ends
 	r.events.Go(func() {
+		defer close(told)
 		for e := range events {
 			r.event(e)
 		}
@@ -141,10 +146,14 @@ var shutdowns = map[string]string{
 
 // whyGone says why a QEMU has ended that was not told to by this driver.
 func (r *run) whyGone() string {
-	if m := r.monitor(); m != nil {
-		// What QEMU said last may still be on its way to the event loop.
+	r.mu.Lock()
+	told := r.told
+	r.mu.Unlock()
+	if told != nil {
+		// What QEMU said last may still be on its way. It ends with the connection, which ends with the process, unless a
+		// child of it has it too.
 		select {
-		case <-m.Done():
+		case <-told:
 		case <-time.After(time.Second):
 		}
 	}
@@ -161,11 +170,11 @@ func (r *run) whyGone() string {
 }
 
 // let lets go of the process and the connection to it, without ending it. What is in the file system stays.
-func (r *run) let() error {
+func (r *run) let() {
 	r.mu.Lock()
 	if r.final {
 		r.mu.Unlock()
-		return nil
+		return
 	}
 	r.final = true
 	m := r.mon
@@ -176,5 +185,4 @@ func (r *run) let() error {
 	}
 	r.events.Wait()
 	r.proc.release()
-	return nil
 }

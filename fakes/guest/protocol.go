@@ -12,6 +12,8 @@ import (
 // byte. A reply is 8 bytes: 0x5A, op, tag, status, value. The tag is the request's, so that a late reply
 // can be told from the one that is waited for. Bytes which are no frame may stand between frames (a BIOS
 // can print on the same port), so a reader looks for the next 8 bytes that make one; see [DecodeReply].
+// What is sent before the guest has booted waits for it, unless the BIOS has its console on the port
+// (qemu -nographic) and takes it; what is on its way when the machine is reset can be lost.
 //
 // Events are reply frames that nobody asked for; their tag is [EventTag], which no request uses.
 
@@ -176,8 +178,8 @@ func (r Reply) Encode() [FrameSize]byte {
 // bytes beyond n may be the start of a frame and must be kept.
 //
 // Eight bytes are taken for a frame only where they can be one: a known status, an event's tag on events
-// and on nothing else, and a known op unless the status is that the guest did not know it. So text that
-// happens to contain the byte 0x5A, or the tail of a frame whose head went to an earlier connection,
+// and on nothing else, and a known op unless the status is that the guest did not know it (and then not
+// the mark itself, which would be the frame that begins one byte later). So text that happens to contain the byte 0x5A, or the tail of a frame whose head went to an earlier connection,
 // hides no frame that follows.
 func DecodeReply(b []byte) (n int, ok bool, r Reply) {
 	for n < len(b) {
@@ -204,7 +206,7 @@ func (r Reply) plausible() bool {
 	case r.Event():
 		return r.Op.Event() && r.Status == StatusOK
 	case r.Status == StatusUnknownOp:
-		return !request
+		return !request && r.Op != ReplyMark
 	default:
 		return request && r.Status <= StatusDiskError
 	}

@@ -56,6 +56,7 @@ func TestDecodeReplyFindsTheNextFrame(t *testing.T) {
 		{"noise before half a frame is not kept", append([]byte("xy"), frame[:5]...), 2, false},
 		{"a frame", frame, 8, true},
 		{"a frame after text with its first byte", append([]byte("ZZ Top, Zorro"), frame...), 21, true},
+		{"a frame right after its first byte", append([]byte{0x5A}, frame...), 9, true},
 		{"a frame after the tail of another", append([]byte{7, 0, 1, 0x5A, 0}, frame...), 13, true},
 		{"a frame after one with an unknown status", append([]byte{0x5A, 'c', 1, 9, 0, 0, 0, 0}, frame...), 16, true},
 		{"a frame after a reply with an event's tag", append([]byte{0x5A, 'c', 0xFF, 0, 0, 0, 0, 0}, frame...), 16, true},

@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -155,7 +157,9 @@ func checkArgs(o *dict, declared []arg, path string) *qerror {
 }
 
 func (a arg) check(v any, path string) *qerror {
-	wrong := func() *qerror { return generic("Invalid parameter type for '%s', expected: %s", path, typeNames[a.kind]) }
+	wrong := func() *qerror {
+		return generic("Invalid parameter type for '%s', expected: %s", path, typeNames[a.kind])
+	}
 	switch a.kind {
 	case kindString:
 		if _, ok := v.(string); !ok {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 // The way QEMU takes a stream of bytes apart is its own, and clients meet it: two

@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -80,7 +82,7 @@ func (m *machine) event(name string, data *dict) {
 	for _, mon := range m.monitors {
 		mon.deliver(name, b)
 	}
-	m.control.report(m)
+	m.control.report(m.status)
 }
 
 // start lets the guest run, with its event.
@@ -114,7 +116,7 @@ func (m *machine) reset(reason string) {
 	m.guest.Reset()
 	if m.status != stateRunning && m.status != stateInmigrate && m.status != stateFinish {
 		m.status = statePrelaunch
-		m.activate(io.Discard)
+		m.activate()
 	}
 }
 

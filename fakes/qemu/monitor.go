@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -188,8 +190,8 @@ func (s *session) message(v any, err error) {
 	}
 	then := m.after
 	m.after = nil
+	m.control.report(m.status)
 	m.mu.Unlock()
-	m.control.report(m)
 	if then != nil {
 		then()
 	}

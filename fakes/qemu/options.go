@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -79,7 +81,8 @@ type config struct {
 	noShutdown, noReboot bool
 	pauseOnShutdown      bool
 	noDefaults           bool
-	display              bool // there is a graphics device
+	display              bool // not switched off by -vga none
+	vga                  bool // -vga with a device
 	snapshot             bool
 	incoming             *option
 	events               bool // -global migration.x-events=on

@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -242,7 +244,7 @@ func (p *lineParser) small(o option) error {
 		case "none":
 			p.display = false
 		case "std", "cirrus", "vmware", "qxl", "virtio":
-			p.display = true
+			p.display, p.vga = true, true
 		default:
 			p.late = append(p.late, func() error { return fail("unknown vga type: %s", o.arg) })
 		}

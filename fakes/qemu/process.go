@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -23,7 +25,7 @@ type Process struct {
 	Started time.Time
 
 	pidfd int
-	wire  *wire2 // nil once the real emulator has taken the process over
+	wire  *link // nil once the real emulator has taken the process over
 
 	mu       sync.Mutex
 	commands []string

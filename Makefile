@@ -1,0 +1,47 @@
+# The few commands a person types. "make help" lists them.
+
+GO          ?= go
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 60s
+BENCH       ?= .
+BENCHTIME   ?= 1s
+
+.DEFAULT_GOAL := help
+.PHONY: help build conformance test lint bench fuzz guest catalogue
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/machinery
+	$(GO) build -o bin/machinery ./cmd/machinery
+
+conformance: build ## test the QEMU driver on the fake QEMU; needs Go alone
+	bin/machinery conformance run --driver qemu --lab fake
+
+test: ## run all tests with the race detector; what needs QEMU or nasm is skipped without them
+	$(GO) test -race ./...
+
+lint: ## gofmt, go vet, staticcheck, go.mod, and shellcheck where it is installed
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) mod tidy -diff
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo "shellcheck is not installed, .ci/run is not checked"; fi
+
+bench: ## run the benchmarks; BENCH and BENCHTIME choose
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem ./...
+
+# go test fuzzes one target of one package at a time.
+fuzz: ## run each fuzz target for FUZZTIME
+	@set -e; grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | \
+	while IFS=: read -r file decl; do \
+		target=$${decl#func }; echo "== $$target in $$(dirname "$$file")"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime '$(FUZZTIME)' "$$(dirname "$$file")" </dev/null; \
+	done
+
+guest: ## assemble the guest; needs nasm
+	cd conformance/guest && nasm -Werror -f bin -o guest.bin guest.asm
+
+catalogue: build ## write docs/requirements.md from the suite's table
+	bin/machinery conformance list --markdown >docs/requirements.md.new
+	mv docs/requirements.md.new docs/requirements.md

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"unicode"
+
+	"golang.org/x/term"
+)
+
+// app is what all commands share: where they read and write.
+type app struct {
+	in       *os.File
+	out, err io.Writer
+	// outTerm and errTerm describe the terminals behind out and err.
+	outTerm, errTerm terminal
+	// release gives signals their usual effect back.
+	release func()
+}
+
+// terminal says what may be written to a stream.
+type terminal struct {
+	// live is set if lines may be overwritten: it is a terminal.
+	live bool
+	// color is set if colours may be used.
+	color bool
+	// width is the number of columns; 80 if it is not a terminal.
+	width int
+}
+
+const standardWidth = 80
+
+// newApp takes the standard streams. gone is called when what is written to
+// stdout is not read any more, so that what runs ends in good order: the
+// runtime would otherwise end the process on the spot.
+func newApp(release func(), gone func(error)) *app {
+	return &app{
+		in:  os.Stdin,
+		out: &guarded{w: apart(os.Stdout), gone: gone}, outTerm: describe(os.Stdout),
+		err: &guarded{w: apart(os.Stderr), gone: func(error) {}}, errTerm: describe(os.Stderr),
+		release: release,
+	}
+}
+
+// apart returns the same stream under another descriptor. On descriptors 1 and
+// 2 the Go runtime answers a closed pipe by ending the process; on all others
+// the write returns an error.
+func apart(f *os.File) io.Writer {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fd, err := syscall.Dup(int(f.Fd()))
+	if err != nil {
+		return f
+	}
+	syscall.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), f.Name())
+}
+
+// guarded is a stream that tells when nobody reads it any more.
+type guarded struct {
+	mu   sync.Mutex
+	w    io.Writer
+	gone func(error)
+	dead bool
+}
+
+// Write writes p, or drops it once a write has failed.
+func (g *guarded) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.dead {
+		return len(p), nil
+	}
+	if _, err := g.w.Write(p); err != nil {
+		g.dead = true
+		g.gone(fmt.Errorf("%w: %w", errOutputGone, err))
+	}
+	return len(p), nil
+}
+
+// describe looks at what a stream is. NO_COLOR is the convention of
+// no-color.org: set to anything, it means no colours.
+func describe(f *os.File) terminal {
+	t := terminal{width: standardWidth}
+	fd := int(f.Fd())
+	if !term.IsTerminal(fd) || os.Getenv("TERM") == "dumb" {
+		return t
+	}
+	t.live = true
+	t.color = os.Getenv("NO_COLOR") == ""
+	if width, _, err := term.GetSize(fd); err == nil && width > 0 {
+		t.width = width
+	}
+	return t
+}
+
+// writeJSON writes v to stdout as indented JSON.
+func (a *app) writeJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return broken(e.Encode(v))
+}
+
+// printable makes text safe for a terminal: what a hypervisor or a file says
+// must not move the cursor or change colours. Line feeds and tabs stay.
+func printable(text string) string {
+	safe := func(r rune) bool { return r == '\n' || r == '\t' || unicode.IsPrint(r) && r != unicode.ReplacementChar }
+	if strings.IndexFunc(text, func(r rune) bool { return !safe(r) }) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if safe(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := fmt.Sprintf("%+q", string(r))
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
+}
+
+// oneLine is printable for names, which may hold line feeds too.
+func oneLine(name string) string {
+	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(printable(name))
+}

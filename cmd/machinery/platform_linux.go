@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/machineries/machineries/conformance"
+	"github.com/machineries/machineries/conformance/qemulab"
+	"github.com/machineries/machineries/drivers/qemu"
+	fakeqemu "github.com/machineries/machineries/fakes/qemu"
+	"github.com/machineries/machineries/machinery"
+)
+
+// platformMain runs a fake program instead of this one if it was started as
+// one, and then does not return.
+func platformMain() { fakeqemu.Main() }
+
+// platformDrivers returns the drivers that this program has.
+func platformDrivers() []machinery.Driver { return []machinery.Driver{qemu.Driver()} }
+
+// platformFakes returns the fakes that can be run alone.
+func platformFakes() []fakeProgram {
+	return []fakeProgram{
+		{"qemu", "Runs the fake qemu-system-x86_64.",
+			"  machinery fake qemu -M q35 -display none -qmp unix:/tmp/q.sock,server,nowait\n  machinery fake qemu --version",
+			func(args []string) int { return fakeqemu.Run(context.Background(), args) }},
+		{"qemu-img", "Runs the fake qemu-img.",
+			"  machinery fake qemu-img create -f qcow2 disk.qcow2 1M\n  machinery fake qemu-img info disk.qcow2",
+			fakeqemu.RunImg},
+	}
+}
+
+// noLab is for what can be tested without any hypervisor.
+var noLab = labKind{name: "none", doc: "no machine at all: tests only what needs none"}
+
+// platformLabs returns the labs that a driver can be tested on.
+func platformLabs(driver string) []labKind {
+	if driver != "qemu" {
+		return []labKind{noLab}
+	}
+	return []labKind{
+		{name: "fake", doc: "the fake QEMU of this program; needs nothing on the host",
+			open: func(ctx context.Context, _ labOptions) (conformance.Lab, error) {
+				return qemulab.New(ctx, qemulab.Options{})
+			}},
+		{name: "host", doc: "the host's QEMU, with a guest of a few sectors", real: true,
+			open: func(ctx context.Context, o labOptions) (conformance.Lab, error) {
+				emulator := o.emulator
+				if emulator == "" {
+					emulator = defaultEmulator
+				}
+				return qemulab.New(ctx, qemulab.Options{Emulator: emulator, Accel: o.accel})
+			},
+			check: func(ctx context.Context, lab conformance.Lab) error {
+				return lab.(*qemulab.Lab).Check(ctx)
+			}},
+		noLab,
+	}
+}
+
+// defaultEmulator is looked for in PATH.
+const defaultEmulator = "qemu-system-x86_64"
+
+// platformSweeper returns the lab that ends what a dead run left. Every QEMU
+// lab ends any process of a run, so one is enough.
+func platformSweeper(ctx context.Context) (conformance.Lab, error) {
+	return qemulab.New(ctx, qemulab.Options{})
+}
+
+// platformVM returns the commands about machines that only this platform has.
+func platformVM(a *app) []*cobra.Command { return []*cobra.Command{exampleCommand(a)} }

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/machineries/machineries/machinery"
+)
+
+// vmOperation is a command that changes machines.
+type vmOperation struct {
+	name, short, long, example string
+	op                         machinery.Op
+	// timeout is the default of --timeout.
+	timeout time.Duration
+	do      func(ctx context.Context, m machinery.Machinery, name string) error
+	// already is what is said of a machine that was where the operation leads;
+	// empty if that is an error.
+	already string
+}
+
+// startTimeout is what Cuckoo3's manager gives a machine to start.
+const startTimeout = 3 * time.Minute
+
+// vmOperations are those commands.
+var vmOperations = []vmOperation{
+	{name: "restore", short: "Restores machines to their snapshots.",
+		long: `Restores machines to their snapshots and starts them from there. A machine
+whose snapshot was saved paused is paused afterwards; "vm resume" lets it run.`,
+		op: machinery.OpRestoreStart, timeout: startTimeout,
+		do: func(ctx context.Context, m machinery.Machinery, name string) error { return m.RestoreStart(ctx, name) }},
+	{name: "start", short: "Restores machines and sees to it that they run.",
+		long: `Restores machines to their snapshots and starts them from there, and resumes
+those whose snapshot was saved paused. A machine that does not get to run is
+off again afterwards.`,
+		op: machinery.OpRestoreStart, timeout: startTimeout, do: machinery.Start},
+	{name: "stop", short: "Switches machines off.",
+		long: `Switches machines off as pulling the cord would; the guests are not asked. It
+works in every state, and is a success for a machine that is off already. When
+the time of --timeout is over, the machine is killed at once.`,
+		op: machinery.OpStop, timeout: time.Minute,
+		do:      func(ctx context.Context, m machinery.Machinery, name string) error { return m.Stop(ctx, name) },
+		already: "was off already"},
+	{name: "resume", short: "Lets machines run that were restored paused.",
+		long: `Lets machines run that are paused because their snapshots were saved so. One
+that stands still for any other reason is left alone.`,
+		op: machinery.OpHandlePaused, timeout: startTimeout, do: machinery.HandlePaused,
+		already: "was running already"},
+}
+
+// vmOperationCommand is the command of an operation.
+func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
+	var o vmOptions
+	all := false
+	cmd := &cobra.Command{
+		Use:     op.name + " -c FILE MACHINE...",
+		Short:   op.short,
+		Long:    op.long + "\n\nSeveral machines are worked on at once. Ctrl-C ends the operation and clears up.",
+		Example: "  machinery vm " + op.name + " -c qemu.yaml win10_1\n  machinery vm " + op.name + " -c qemu.yaml --all",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error {
+				names, err := chosenMachines(cmd, m, args, all)
+				if err != nil {
+					return err
+				}
+				return a.report(names, o.json, func(name string) vmResult { return op.on(ctx, m, name) })
+			})
+		},
+	}
+	o.flags(cmd, op.timeout)
+	cmd.Flags().BoolVar(&all, "all", false, "all machines of the configuration")
+	return cmd
+}
+
+// on does the operation to one machine.
+func (op vmOperation) on(ctx context.Context, m machinery.Machinery, name string) vmResult {
+	err := op.do(ctx, m, name)
+	if err != nil && (op.already == "" || !errors.Is(err, machinery.ErrStateReached)) {
+		return newVMResult(op.op, name, machinery.Status{}, err)
+	}
+	// The operation may have used up its time; to look afterwards has its own.
+	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
+	defer cancel()
+	status, stateErr := m.State(look, name)
+	if stateErr != nil {
+		return newVMResult(op.op, name, machinery.Status{}, stateErr)
+	}
+	r := newVMResult(op.op, name, status, nil)
+	if err != nil {
+		r.Already, r.already = true, op.already
+	}
+	return r
+}

@@ -1,0 +1,40 @@
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/machineries/machineries/machinery"
+	"go.uber.org/goleak"
+)
+
+// childEnv makes the test binary another process with a driver: its value is the site's directory and what to do there.
+const childEnv = "MACHINERIES_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if task := os.Getenv(childEnv); task != "" {
+		child(task)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// child opens the site's machines, does what it is told, says so, and waits to be killed.
+func child(task string) {
+	dir, what, _ := strings.Cut(task, "|")
+	s := &site{dir: dir, runtime: dir + "/run", config: readSite(dir)}
+	m, err := New(context.Background(), s.config, machinery.Options{RuntimeDir: s.runtime, EndMachines: what == "restore and end"})
+	if err == nil {
+		switch what {
+		case "restore", "restore and end":
+			err = m.RestoreStart(context.Background(), "vm")
+		case "start for ever":
+			go m.RestoreStart(context.Background(), "vm")
+		}
+	}
+	fmt.Println("done:", err)
+	select {}
+}

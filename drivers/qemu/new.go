@@ -1,0 +1,205 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/machineries/machineries/machinery"
+	"golang.org/x/sys/unix"
+)
+
+// New makes the driver for a configuration. A machine that cannot be used does not stop the others: it is listed, its state is
+// error with the reason, and its operations fail with it. New itself fails where nothing could work: no emulator
+// (ErrDependency), a runtime directory or a directory for disposable disks that cannot be used, machines without a name
+// or with the same (ErrConfig).
+//
+// New starts nothing and takes no lock. The caller has to Close what it returns.
+func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error) {
+	if ctx.Err() != nil {
+		return nil, interrupted(machinery.OpOpen, "", ctx, "not begun")
+	}
+	refuse := func(kind, err error, format string, args ...any) (*Machinery, error) {
+		return nil, fail(machinery.OpOpen, "", kind, err, format, args...)
+	}
+	c = c.withDefaults()
+	if err := checkEmulator(c.QEMU); err != nil {
+		return refuse(machinery.ErrDependency, err, "QEMU cannot be used")
+	}
+	c.QEMU, _ = filepath.Abs(c.QEMU)
+	if o.RuntimeDir != "" {
+		c.RuntimeDir = o.RuntimeDir
+	}
+	if c.RuntimeDir == "" {
+		c.RuntimeDir = defaultRuntimeDir()
+	}
+	runtimeDir, err := makeRuntimeDir(c.RuntimeDir)
+	if err != nil {
+		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
+	}
+	if c.DisposableDir != "" {
+		if err := writableDir(c.DisposableDir); err != nil {
+			return refuse(machinery.ErrConfig, err, "the directory for disposable disks cannot be used")
+		}
+		c.DisposableDir = realPath(c.DisposableDir)
+	}
+	d := &Machinery{config: c, runtimeDir: runtimeDir, endMachines: o.EndMachines, log: o.Logger, byName: map[string]*vm{}, closed: make(chan struct{})}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	for _, m := range c.Machines {
+		switch {
+		case m.Name == "":
+			return refuse(machinery.ErrConfig, nil, "a machine (number %d) has no name", len(d.machines)+1)
+		case d.byName[m.Name] != nil:
+			return refuse(machinery.ErrConfig, nil, "two machines are named %q", m.Name)
+		}
+		v := d.newVM(m)
+		d.machines = append(d.machines, v)
+		d.byName[m.Name] = v
+	}
+	refuseShared(d.machines)
+	for _, v := range d.machines {
+		if v.bad != nil {
+			v.log.Warn("the machine cannot be used", "error", v.bad)
+		}
+	}
+	if d.endMachines {
+		d.starter = newStarter()
+	}
+	return d, nil
+}
+
+// checkEmulator is whether a file can be executed. Whether it is QEMU shows when it is started.
+func checkEmulator(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is %s, not a program", path, kindOfFile(info.Mode()))
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS); err != nil {
+		return &os.PathError{Op: "execute", Path: path, Err: err}
+	}
+	return nil
+}
+
+// newVM checks a machine and all that it names.
+func (d *Machinery) newVM(m MachineConfig) *vm {
+	if m.Interface == "" {
+		m.Interface = d.config.Interface
+	}
+	if m.AgentPort == 0 {
+		m.AgentPort = DefaultAgentPort
+	}
+	v := &vm{d: d, conf: m, log: d.log.With("machine", m.Name)}
+	v.machine = machinery.Machine{
+		Name: m.Name, IP: m.IP, MACAddress: m.MACAddress, Platform: m.Platform, OSVersion: m.OSVersion, Architecture: m.Architecture,
+		Interface: m.Interface, AgentPort: m.AgentPort, Tags: append([]string(nil), m.Tags...),
+	}
+	if hw, err := net.ParseMAC(m.MACAddress); err == nil {
+		v.machine.MACAddress = hw.String()
+	}
+	v.conf.Disk, v.conf.Snapshot = realPath(m.Disk), realPath(m.Snapshot)
+	key := machineKey(m.Name, v.conf.Disk, v.conf.Snapshot)
+	v.dir = filepath.Join(d.runtimeDir, key)
+	v.overlay = overlayPath(d.config.DisposableDir, v.conf.Disk, m.Name, machineKey(d.runtimeDir, key, ""))
+	v.bad = v.check(m)
+	return v
+}
+
+// check is all that is wrong with a machine.
+func (v *vm) check(m MachineConfig) error {
+	if m.problem != nil {
+		return m.problem // the files that are wrong are among what the configuration's schema found
+	}
+	var problems []error
+	note := func(err error, format string, args ...any) {
+		if err != nil {
+			problems = append(problems, fmt.Errorf(format+": %w", append(args, err)...))
+		}
+	}
+	if m.Disk == "" {
+		problems = append(problems, errors.New("no disk is named"))
+	} else {
+		_, err := checkDisk(v.conf.Disk)
+		note(err, "the disk cannot be used")
+		if v.d.config.DisposableDir == "" && err == nil {
+			note(writableDir(filepath.Dir(v.conf.Disk)), "there is no directory for disposable disks, and none can be made beside the disk")
+		}
+	}
+	if m.Snapshot == "" {
+		problems = append(problems, errors.New("no snapshot is named"))
+	} else {
+		f, _, err := openSnapshot(v.conf.Snapshot)
+		if err == nil {
+			f.Close()
+		}
+		note(err, "the snapshot cannot be used")
+	}
+	args, err := m.Args, error(nil)
+	where := "the arguments of the machine cannot be used"
+	if args == nil {
+		if m.Info == "" {
+			err = errors.New("neither a machineinfo.json nor arguments are given")
+		} else {
+			args, err = readMachineInfo(m.Info)
+			where = "the machineinfo.json cannot be used"
+		}
+	}
+	if err == nil {
+		v.args, err = parseArgs(args, v.conf.Disk)
+		if err != nil && m.Args == nil {
+			err = fmt.Errorf("%s: %w", m.Info, err)
+		}
+	}
+	note(err, "%s", where)
+	return errors.Join(problems...)
+}
+
+// refuseShared refuses machines that share a disk or a snapshot, by whichever names: one's run would be the other's.
+func refuseShared(machines []*vm) {
+	type file struct{ dev, ino uint64 }
+	type claim struct {
+		v    *vm
+		what string
+		path string
+	}
+	first := map[file]claim{}
+	for _, v := range machines {
+		for _, c := range []claim{{v, "disk", v.conf.Disk}, {v, "snapshot", v.conf.Snapshot}} {
+			info, err := os.Stat(c.path)
+			if err != nil {
+				continue // has its own problem
+			}
+			s, ok := info.Sys().(*syscall.Stat_t)
+			if !ok {
+				continue
+			}
+			id := file{uint64(s.Dev), s.Ino}
+			other, taken := first[id]
+			if !taken {
+				first[id] = c
+				continue
+			}
+			c.v.bad = errors.Join(c.v.bad, sharing(c.what, c.path, other.what, other.v, other.path))
+			if other.v != v {
+				other.v.bad = errors.Join(other.v.bad, sharing(other.what, other.path, c.what, v, c.path))
+			}
+		}
+	}
+}
+
+func sharing(what, path, otherWhat string, other *vm, otherPath string) error {
+	place := ""
+	if other.conf.place != "" {
+		place = " (" + other.conf.place + ")"
+	}
+	return fmt.Errorf("its %s %s is also the %s %s of machine %q%s; give each machine its own copy", what, path, otherWhat, otherPath, other.machine.Name, place)
+}

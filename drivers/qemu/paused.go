@@ -1,0 +1,69 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+
+	"github.com/machineries/machineries/drivers/qemu/monitor"
+	"github.com/machineries/machineries/machinery"
+)
+
+// handlePaused is HandlePaused for whoever has the turn.
+func (v *vm) handlePaused(ctx context.Context) (err error) {
+	const op = machinery.OpHandlePaused
+	if v.run == nil && !v.untouched() {
+		if err := v.adopt(ctx, op); err != nil && !errors.Is(err, errNothingLeft) {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				v.detach() // a machine that was not resumed is left as it was found
+			}
+		}()
+	}
+	status, err := v.state(ctx)
+	if err != nil {
+		return asError(op, v.machine.Name, machinery.ErrHypervisor, err)
+	}
+	refuse := func(kind error, text string) error {
+		e := fail(op, v.machine.Name, kind, nil, text, status)
+		e.Status = status
+		return e
+	}
+	switch {
+	case status.State == machinery.StateRunning:
+		return refuse(machinery.ErrStateReached, "the machine is %s already")
+	case status.State != machinery.StatePaused || v.run == nil:
+		return refuse(machinery.ErrUnexpectedState, "the machine is %s; only one that its snapshot left paused can be resumed")
+	}
+	return v.run.resume(ctx)
+}
+
+// resume lets the machine run.
+func (r *run) resume(ctx context.Context) error {
+	const op = machinery.OpHandlePaused
+	name := r.v.machine.Name
+	m, err := r.master(ctx)
+	if err == nil {
+		err = m.Execute(ctx, "cont", nil, nil)
+	}
+	if refused, is := errors.AsType[*monitor.CommandError](err); is {
+		return fail(op, name, machinery.ErrHypervisor, refused, "QEMU does not resume the machine")
+	}
+	state := ""
+	if err == nil {
+		state, err = queryStatus(ctx, m) // QEMU answers cont when the machine runs
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return interrupted(op, name, ctx, "resuming the machine")
+	case err != nil:
+		return fail(op, name, machinery.ErrConnection, err, "the machine cannot be told to go on")
+	case state != "running":
+		return fail(op, name, machinery.ErrHypervisor, nil, "QEMU took the command to resume the machine, but its run state is %q", state)
+	}
+	if r.standing() != "" { // unless the event was quicker
+		r.resumed()
+	}
+	return nil
+}

@@ -1,0 +1,285 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/machineries/machineries/machinery"
+)
+
+// Why a load was given up; causes of its context.
+var (
+	errProcessGone = errors.New("QEMU ended")
+	errFeed        = errors.New("the snapshot cannot be unpacked")
+	errLoadTimeout = errors.New("the time for loading the snapshot is over")
+)
+
+// The descriptors that QEMU inherits besides its standard ones, in this order from 3 on.
+const (
+	qmpFD = 3 + iota
+	readFD
+	snapshotFD
+)
+
+// restore is RestoreStart for whoever has the turn.
+func (v *vm) restore(ctx context.Context) error {
+	const op = machinery.OpRestoreStart
+	if r := v.run; r != nil {
+		if !r.proc.over() {
+			return v.notOff(ctx, op)
+		}
+		v.wentOff(r)
+	}
+	h, p, _, err := v.claim(op)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		p.release()
+		h.unlock()
+		return v.notOff(ctx, op)
+	}
+	v.set(func() { v.doing, v.failed, v.last = phaseStarting, nil, "" })
+	r, err := v.start(ctx, h)
+	if err != nil {
+		stopped := errors.Is(context.Cause(ctx), errStopped)
+		v.set(func() {
+			v.doing = ""
+			if !stopped {
+				v.failed = err
+			}
+		})
+		return err
+	}
+	v.set(func() { v.run, v.doing = r, "" })
+	v.d.watchers.Go(func() { v.watch(r) })
+	return nil
+}
+
+// notOff is the error for a machine that has to be off and is not.
+func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
+	status, err := v.state(ctx)
+	if err != nil {
+		return fail(op, v.machine.Name, machinery.ErrUnexpectedState, err, "the machine is not off")
+	}
+	e := fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine has to be off, but it is %s; stop it first", status)
+	e.Status = status
+	return e
+}
+
+// start starts QEMU and has it load the snapshot. If that fails nothing is left, not even the hold.
+func (v *vm) start(ctx context.Context, h *hold) (*run, error) {
+	r := newRun(v, h, ledger{Machine: v.machine.Name, Phase: phaseStarting, Overlay: v.overlay})
+	feed, err := v.launch(r)
+	if err == nil {
+		err = r.load(ctx, feed)
+	}
+	if feed != nil {
+		feed.end()
+	}
+	if err == nil {
+		return r, nil
+	}
+	return nil, errors.Join(err, v.abandon(r))
+}
+
+// launch prepares what QEMU needs and starts it.
+func (v *vm) launch(r *run) (*feed, error) {
+	refuse := func(kind error, err error, format string, args ...any) error {
+		return fail(machinery.OpRestoreStart, v.machine.Name, kind, err, format, args...)
+	}
+	base, err := checkDisk(v.conf.Disk)
+	if err != nil {
+		return nil, refuse(machinery.ErrConfig, err, "the machine's disk cannot be used")
+	}
+	feed, err := newFeed(v.conf.Snapshot)
+	if err != nil {
+		return nil, refuse(machinery.ErrConfig, err, "the machine's snapshot cannot be used")
+	}
+	args := v.commandLine()
+	boot, err := bootID()
+	if err != nil {
+		return feed, refuse(machinery.ErrDependency, err, "the host's boot cannot be told from others")
+	}
+	// The ledger goes first: whatever ends this process, the next one finds what is to be cleared.
+	err = r.note(func(l *ledger) { l.Boot, l.Args, l.Digest = boot, len(args), digest(args) })
+	if err != nil {
+		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
+	}
+	if err := makeOverlay(v.overlay, base); err != nil {
+		return feed, refuse(machinery.ErrHypervisor, err, "no disposable disk can be made for the machine")
+	}
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	for _, name := range []string{qmpSocket, readSocket} {
+		f, err := r.hold.socket(name)
+		if err != nil {
+			return feed, refuse(machinery.ErrHypervisor, err, "the machine's monitor cannot be prepared")
+		}
+		files = append(files, f)
+	}
+	files = append(files, feed.file)
+	r.proc, err = spawn(v.d.config.QEMU, args, files, v.d.starter)
+	if err != nil {
+		return feed, refuse(machinery.ErrHypervisor, err, "QEMU cannot be started")
+	}
+	v.log.Debug("QEMU started", "pid", r.proc.pid, "arguments", args)
+	err = r.note(func(l *ledger) { l.PID, l.Start = r.proc.pid, r.proc.start })
+	if err != nil {
+		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
+	}
+	return feed, nil
+}
+
+// commandLine is the arguments that QEMU is started with: the machine's own and those of the driver.
+func (v *vm) commandLine() []string {
+	args := v.args.with(v.overlay)
+	for _, m := range []struct {
+		id string
+		fd int
+	}{{qmpID, qmpFD}, {readID, readFD}} {
+		args = append(args,
+			"-chardev", fmt.Sprintf("socket,id=%s,fd=%d,server=on,wait=off", m.id, m.fd),
+			"-mon", fmt.Sprintf("chardev=%s,mode=control", m.id))
+	}
+	return append(args, "-global", "migration.x-events=on", "-incoming", fmt.Sprintf("fd:%d", snapshotFD))
+}
+
+// load waits until QEMU has loaded the snapshot, and notes how the machine stands then.
+func (r *run) load(outer context.Context, f *feed) error {
+	timed, cancelTimed := context.WithTimeoutCause(outer, r.v.d.config.LoadTimeout, errLoadTimeout)
+	defer cancelTimed()
+	ctx, cancel := context.WithCancelCause(timed)
+	defer cancel(nil)
+	go func() {
+		unpacked := f.done
+		for {
+			select {
+			case <-r.proc.gone:
+				cancel(errProcessGone)
+				return
+			case <-unpacked:
+				if f.err != nil {
+					cancel(errFeed)
+					return
+				}
+				unpacked = nil
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	state, err := r.loaded(ctx)
+	if err == nil {
+		// The checksum of what is packed comes last, after all that QEMU needs.
+		select {
+		case <-f.done:
+			if f.err != nil {
+				err = errFeed
+			}
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	standing := ""
+	if err == nil {
+		standing, err = settledAs(state)
+	}
+	if err != nil {
+		return r.loadError(outer, ctx, f, err)
+	}
+	if err := r.note(func(l *ledger) { l.Phase, l.Standing = phaseSettled, standing }); err != nil {
+		return fail(machinery.OpRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, err, "the machine was restored and is ended again")
+	}
+	return nil
+}
+
+// loaded waits for the end of the load, and returns the run state after it.
+func (r *run) loaded(ctx context.Context) (string, error) {
+	m, err := r.master(ctx)
+	if err != nil {
+		return "", err
+	}
+	state, err := queryStatus(ctx, m)
+	if err != nil || state != "inmigrate" {
+		// What was loaded before the connection was negotiated has sent its event to nobody.
+		return state, err
+	}
+	select {
+	case word := <-r.migration:
+		if word != "completed" {
+			// QEMU says why on its standard error and ends.
+			r.proc.wait(cleanupTime)
+			return "", errProcessGone
+		}
+	case <-m.Done():
+		return "", m.Err()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	return queryStatus(ctx, m)
+}
+
+// loadError says why the snapshot was not loaded. outer is the operation's context, ctx that of the load.
+func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
+	name, path := r.v.machine.Name, r.v.conf.Snapshot
+	failed := func(err error, format string, args ...any) error {
+		return fail(machinery.OpRestoreStart, name, machinery.ErrHypervisor, err, format, args...)
+	}
+	if outer.Err() != nil {
+		return interrupted(machinery.OpRestoreStart, name, outer, "loading the snapshot "+path)
+	}
+	select {
+	case <-f.done:
+		if f.err != nil {
+			return failed(f.err, "the snapshot %s cannot be loaded", path)
+		}
+	default:
+	}
+	if errors.Is(context.Cause(ctx), errLoadTimeout) {
+		return failed(words(r.proc.tail()), "QEMU had not loaded the snapshot %s after %v and was ended", path, r.v.d.config.LoadTimeout)
+	}
+	// A connection that QEMU closed is most often a process that ends.
+	if r.proc.wait(time.Second) {
+		said := words(r.proc.tail())
+		if said == nil {
+			said = errors.New("it said nothing")
+		}
+		return failed(said, "QEMU ended (%v) while it loaded the snapshot %s", r.proc.ending, path)
+	}
+	return failed(err, "QEMU did not load the snapshot %s", path)
+}
+
+// abandon ends a QEMU whose start failed, and removes what there is of the run.
+func (v *vm) abandon(r *run) error {
+	if r.proc != nil {
+		r.proc.kill()
+		if !r.proc.wait(cleanupTime) {
+			// It keeps its files, and the lock with it, so that Stop can try again.
+			v.set(func() { v.run = r })
+			return fmt.Errorf("its process %d does not end even when it is killed", r.proc.pid)
+		}
+		r.let()
+	}
+	err := errors.Join(removeOverlay(v.overlay), r.hold.remove())
+	if err != nil {
+		return fmt.Errorf("something of it could not be removed: %w", err)
+	}
+	return nil
+}
+
+// overlayPath is where a machine's disposable disk is.
+func overlayPath(dir, disk, name, key string) string {
+	if dir == "" {
+		dir = filepath.Dir(disk)
+	}
+	return filepath.Join(dir, overlayName(name, key))
+}

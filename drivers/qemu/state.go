@@ -1,0 +1,153 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/machineries/machineries/drivers/qemu/monitor"
+	"github.com/machineries/machineries/machinery"
+)
+
+// stateTime is how long State waits for QEMU, which answers in less than a millisecond unless something is wrong.
+const stateTime = 2 * time.Second
+
+// exitTime is how long a QEMU that has closed its connection may take to end, which it does within 5 ms.
+const exitTime = 200 * time.Millisecond
+
+// state is State. It needs no turn.
+func (v *vm) state(ctx context.Context) (machinery.Status, error) {
+	v.mu.Lock()
+	r, doing, failed, last := v.run, v.doing, v.failed, v.last
+	v.mu.Unlock()
+	switch {
+	case doing == phaseStarting:
+		return machinery.Status{State: machinery.StateStarting, Reason: reasonLoading}, nil
+	case doing == phaseStopping:
+		return machinery.Status{State: machinery.StateStopping}, nil
+	case r != nil:
+		return v.stateOfRun(ctx, r)
+	case v.bad != nil:
+		return machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: v.bad.Error()}, nil
+	case failed != nil:
+		return machinery.Status{State: machinery.StateError, Reason: reasonStartFailed, Detail: failed.Error()}, nil
+	}
+	l, err := readLedger(v.dir)
+	switch {
+	case err != nil:
+		return machinery.Status{}, asError(machinery.OpState, v.machine.Name, machinery.ErrHypervisor, err)
+	case l == nil:
+		return machinery.Status{State: machinery.StatePoweroff, Reason: last}, nil
+	}
+	return v.stateOfLedger(ctx, l)
+}
+
+// stateOfRun is the status of a machine whose QEMU this driver holds.
+func (v *vm) stateOfRun(ctx context.Context, r *run) (machinery.Status, error) {
+	ctx, cancel := stateContext(ctx)
+	defer cancel()
+	m := r.monitor()
+	if m == nil || m.Err() != nil {
+		return v.ask(ctx, r.proc, r.standing, r.whyGone, r.readState)
+	}
+	return v.ask(ctx, r.proc, r.standing, r.whyGone, func(ctx context.Context) (string, error) {
+		state, err := queryStatus(ctx, m)
+		if errors.Is(err, monitor.ErrDisconnected) && !r.proc.wait(exitTime) {
+			return r.readState(ctx) // the connection broke; QEMU may be well
+		}
+		return state, err
+	})
+}
+
+// stateOfLedger is the status of a machine that another driver holds, or has left running.
+func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, error) {
+	p, err := l.process()
+	_, isHeld := held(v.dir)
+	switch {
+	case errors.Is(err, os.ErrProcessDone) && l.PID == 0 && isHeld:
+		return machinery.Status{State: machinery.StateStarting, Reason: reasonLoading}, nil
+	case errors.Is(err, os.ErrProcessDone):
+		return machinery.Status{State: machinery.StatePoweroff, Reason: fmt.Sprintf("its QEMU (process %d) has ended", l.PID)}, nil
+	case err != nil:
+		return machinery.Status{}, asError(machinery.OpState, v.machine.Name, machinery.ErrHypervisor, err)
+	}
+	defer p.release()
+	switch {
+	case l.Phase == phaseStarting && isHeld:
+		return machinery.Status{State: machinery.StateStarting, Reason: reasonLoading}, nil
+	case l.Phase == phaseStopping && isHeld:
+		return machinery.Status{State: machinery.StateStopping}, nil
+	}
+	ctx, cancel := stateContext(ctx)
+	defer cancel()
+	var state string
+	standing := func() string {
+		if l.Phase == phaseStarting { // its driver ended while it loaded
+			standing, _ := settledAs(state)
+			return standing
+		}
+		return l.Standing
+	}
+	why := func() string { return fmt.Sprintf("its QEMU (process %d) has ended", l.PID) }
+	return v.ask(ctx, p, standing, why, func(ctx context.Context) (_ string, err error) {
+		state, err = readState(ctx, v.dir)
+		return state, err
+	})
+}
+
+// ask finds out the status of a machine whose QEMU is p. standing is the run state that it has from its snapshot, why says why
+// its QEMU has ended, and query asks for the run state.
+func (v *vm) ask(ctx context.Context, p *process, standing, why func() string, query func(context.Context) (string, error)) (machinery.Status, error) {
+	off := func() machinery.Status {
+		return machinery.Status{State: machinery.StatePoweroff, Reason: why()}
+	}
+	if p.over() {
+		return off(), nil
+	}
+	state, err := query(ctx)
+	switch {
+	case err == nil:
+		status, err := statusOf(state, standing())
+		return status, asError(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err)
+	case p.over():
+		return off(), nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return machinery.Status{}, interrupted(machinery.OpState, v.machine.Name, ctx, "asking QEMU for the machine's state")
+	}
+	return machinery.Status{State: machinery.StateError, Reason: reasonNoAnswer,
+		Detail: fmt.Sprintf("QEMU (process %d) lives, but: %v", p.pid, err)}, nil
+}
+
+// stateContext bounds a question to QEMU, so that there is an answer before the caller's own time is over.
+func stateContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	atMost := stateTime
+	if deadline, has := ctx.Deadline(); has {
+		atMost = min(atMost, time.Until(deadline)*3/4)
+	}
+	return context.WithTimeout(ctx, atMost)
+}
+
+// readState asks on the second monitor.
+func (r *run) readState(ctx context.Context) (string, error) { return readState(ctx, r.hold.path) }
+
+// readState asks for the run state on the second monitor of the QEMU that has the runtime directory dir.
+func readState(ctx context.Context, dir string) (string, error) {
+	m, err := monitor.Dial(ctx, filepath.Join(dir, readSocket))
+	if err != nil {
+		return "", err
+	}
+	defer m.Close()
+	return queryStatus(ctx, m)
+}
+
+// queryStatus asks for QEMU's run state.
+func queryStatus(ctx context.Context, m *monitor.Monitor) (string, error) {
+	var answer struct{ Status string }
+	if err := m.Execute(ctx, "query-status", nil, &answer); err != nil {
+		return "", err
+	}
+	return answer.Status, nil
+}

@@ -1,0 +1,457 @@
+//go:build linux
+
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/machineries/machineries/fakes/guest"
+)
+
+// Run is the fake emulator on its own: `machinery fake qemu ARGS...`. It returns the
+// exit code when the machine has ended, or when ctx is done, which is as SIGTERM.
+func Run(ctx context.Context, args []string) int {
+	return runEmulator(ctx, emulatorName, args, nil, nil)
+}
+
+// runEmulator is the life of one fake emulator.
+func runEmulator(ctx context.Context, prog string, args []string, control *link, faults *plan) int {
+	m := &machine{
+		prog: prog, args: args, stderr: os.Stderr, control: control, plan: faults,
+		ready: make(chan struct{}), ended: make(chan int, 1), fds: map[string]int{},
+		migration: migration{capabilities: map[string]bool{}, parameters: defaultParameters()},
+	}
+	config, err := parseLine(prog, args, os.Stderr)
+	if err == nil {
+		m.config = config
+		err = m.setUp()
+	}
+	if err != nil {
+		return m.startFailed(err)
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	signal.Ignore(syscall.SIGPIPE)
+	control.serve(m)
+	done := ctx.Done()
+	for {
+		select {
+		case s := <-signals:
+			m.signal(int(s.(syscall.Signal)))
+		case <-done:
+			done = nil
+			m.signal(int(syscall.SIGTERM))
+		case code := <-m.ended:
+			if m.guest != nil {
+				m.guest.Close()
+			}
+			return code
+		}
+	}
+}
+
+// startFailed says why the emulator cannot start, and returns its exit code.
+func (m *machine) startFailed(err error) int {
+	m.mu.Lock()
+	for _, c := range m.chardevs {
+		c.close()
+	}
+	for _, d := range m.drives {
+		d.deactivate()
+	}
+	m.mu.Unlock()
+	var e *exitError
+	if !errors.As(err, &e) {
+		e = &exitError{1, err.Error()}
+	}
+	if e.code == 0 {
+		io.WriteString(os.Stdout, e.text)
+		return 0
+	}
+	if e.text != "" {
+		complainTo(m.stderr, m.prog, m.config != nil && m.timestamps, e.text)
+	}
+	return e.code
+}
+
+// setUp makes the machine, in the order in which QEMU does, because that decides
+// which of several mistakes is named.
+func (m *machine) setUp() error {
+	if err := m.setUpDescriptors(); err != nil {
+		return err
+	}
+	if m.pidfile != "" {
+		if err := writePidfile(m.pidfile); err != nil {
+			return err
+		}
+	}
+	for _, o := range m.config.chardevs {
+		c, err := openChardev(o)
+		if err != nil {
+			return failAt(o.option, err)
+		}
+		m.chardevs = append(m.chardevs, c)
+	}
+	if err := m.setUpGlobals(); err != nil {
+		return err
+	}
+	m.guest = guest.New(guest.Options{Disk: guestDisk{m}, OnPowerOff: m.guestPowerOff, OnReset: m.guestReset})
+	m.status = statePrelaunch
+	if m.incoming != nil {
+		m.status = stateInmigrate
+	}
+	if err := m.setUpMonitors(); err != nil {
+		return err
+	}
+	if err := m.setUpDrives(); err != nil {
+		return err
+	}
+	if err := m.setUpDevices(); err != nil {
+		return err
+	}
+	m.guest.PowerOn()
+	if m.loadvm != "" {
+		if len(m.drives) == 0 {
+			return fail("no block device can store vmstate for snapshot")
+		}
+		return fail("Snapshot '%s' does not exist in one or more devices", m.loadvm)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.incoming != nil {
+		if err := m.beginIncoming(); err != nil {
+			return err
+		}
+	} else {
+		if err := m.activate(); err != nil {
+			return fail("%v", err)
+		}
+		if m.autostart {
+			m.start()
+		}
+	}
+	close(m.ready)
+	m.control.report(m.status)
+	return nil
+}
+
+func writePidfile(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fail("cannot create PID file: Could not create '%s': %s", path, strerror(err))
+	}
+	_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+	return errors.Join(err, f.Close())
+}
+
+func (m *machine) setUpDescriptors() error {
+	for _, o := range m.config.fds {
+		v := parseOpts(o.arg, "", nil)
+		fd, err := strconv.Atoi(v.get("fd"))
+		switch {
+		case !v.has("fd") || err != nil || fd < 0:
+			return failAt(o, errors.New("fd option is required and must be non-negative"))
+		case fd <= 2:
+			return failAt(o, errors.New("fd cannot be a standard I/O stream"))
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC != 0 {
+			return failAt(o, errors.New("fd is not valid or already in use"))
+		}
+		set, err := strconv.Atoi(v.get("set"))
+		if err != nil || set < 0 {
+			return failAt(o, errors.New("set option is required and must be non-negative"))
+		}
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return failAt(o, fmt.Errorf("error duplicating fd: %s", strerror(err)))
+		}
+		m.addToSet(set, setFD{dup, v.get("opaque")})
+	}
+	for _, o := range m.config.fds {
+		fd, _ := strconv.Atoi(parseOpts(o.arg, "", nil).get("fd"))
+		unix.Close(fd)
+	}
+	return nil
+}
+
+// setUpGlobals knows the properties of "migration", the only ones that the fake has.
+func (m *machine) setUpGlobals() error {
+	for _, o := range m.globals {
+		v := parseOpts(o.arg, "", nil)
+		driver, property, value := v.get("driver"), v.get("property"), v.get("value")
+		if left, right, ok := strings.Cut(o.arg, "="); ok && driver == "" {
+			driver, property, _ = strings.Cut(left, ".")
+			value = right
+		}
+		if driver != "migration" {
+			continue
+		}
+		if property != "x-events" {
+			known := false
+			for _, n := range capabilityNames {
+				known = known || "x-"+n == property
+			}
+			for _, p := range parameterDefaults {
+				known = known || p.name == property
+			}
+			if !known && !words("store-global-state send-configuration send-section-footer decompress-error-check multifd-flush-after-each-section clear-bitmap-shift x-preempt-pre-7-2")[property] {
+				return fail("can't apply global migration.%s=%s: Property 'migration.%s' not found", property, value, property)
+			}
+			continue
+		}
+		on, err := (&opts{values: map[string]string{property: value}}).bool(property, false)
+		if err != nil {
+			return fail("can't apply global migration.%s=%s: %v", property, value, err)
+		}
+		m.events = on
+	}
+	return nil
+}
+
+func (m *machine) findChardev(id string) *chardev {
+	for _, c := range m.chardevs {
+		if c.id == id {
+			return c
+		}
+	}
+	return nil
+}
+
+func (m *machine) setUpMonitors() error {
+	for _, o := range m.config.monitors {
+		c := m.findChardev(o.chardev)
+		if c == nil {
+			return failAt(o.option, fmt.Errorf("chardev \"%s\" not found", o.chardev))
+		}
+		if c.used {
+			return failAt(o.option, fmt.Errorf("Device '%s' is in use", c.id))
+		}
+		c.used = true
+		if !o.control {
+			go m.serveHuman(c)
+			continue
+		}
+		mon := &monitor{m: m, chardev: c, plan: m.plan}
+		m.monitors = append(m.monitors, mon)
+		go mon.serve()
+	}
+	return nil
+}
+
+func (m *machine) setUpDrives() error {
+	def := "ide"
+	taken := map[string]bool{}
+	for _, o := range append(append([]driveOption(nil), m.config.drives...), m.blockdev...) {
+		if err := o.check(def); err != nil {
+			return failAt(o.option, err)
+		}
+		if o.opts.has("index") && o.iface != "none" {
+			n, _ := strconv.Atoi(o.opts.get("index"))
+			key := o.iface + strconv.Itoa(n)
+			if taken[key] {
+				return failAt(o.option, fmt.Errorf("drive with bus=%d, unit=%d (index=%d) exists", n/2, n%2, n))
+			}
+			taken[key] = true
+		}
+		if path := o.opts.get("file"); strings.HasPrefix(path, "/dev/fdset/") {
+			id, _ := strconv.Atoi(strings.TrimPrefix(path, "/dev/fdset/"))
+			set := m.set(id)
+			if set == nil {
+				return failAt(o.option, fmt.Errorf("Could not dup FD for %s flags 0: No such file or directory", path))
+			}
+			o.opts.set("file", fmt.Sprintf("/proc/self/fd/%d", set.writable()))
+		}
+		dr, err := openDrive(o, m.snapshot, func(w string) { io.WriteString(m.stderr, w) })
+		if err == nil && dr != nil && m.incoming == nil {
+			err = dr.lock()
+		}
+		if err != nil {
+			return failAt(o.option, err)
+		}
+		if dr == nil {
+			continue
+		}
+		m.drives = append(m.drives, dr)
+	}
+	return nil
+}
+
+// writable is a descriptor of the set that can be written, or any.
+func (s *fdset) writable() int {
+	for _, f := range s.fds {
+		if flags, err := unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE == unix.O_RDWR {
+			return f.fd
+		}
+	}
+	return s.fds[0].fd
+}
+
+// setUpDevices knows the devices that a machine's command line has: disks, which are
+// attached to drives, network cards, and others by their names alone.
+func (m *machine) setUpDevices() error {
+	for _, dev := range m.devices {
+		driver := dev.opts.get("driver")
+		id := dev.opts.get("drive")
+		disk := oneOf(driver, diskDevices)
+		switch {
+		case strings.HasPrefix(driver, "nope") || driver == "":
+			return failAt(dev.option, fmt.Errorf("'%s' is not a valid device model name", driver))
+		case disk && id == "" && strings.HasPrefix(driver, "virtio-blk"):
+			return failAt(dev.option, errors.New("drive property not set"))
+		case disk && id == "" && (driver == "ide-hd" || driver == "scsi-hd" || driver == "nvme"):
+			return failAt(dev.option, errors.New("No drive specified"))
+		case disk && id != "":
+			dr := m.driveByID(id)
+			if dr == nil {
+				shown := driver
+				if strings.HasPrefix(driver, "virtio-blk") {
+					shown = "virtio-blk-device"
+				}
+				return failAt(dev.option, fmt.Errorf("Property '%s.drive' can't find value '%s'", shown, id))
+			}
+			if dr.attached {
+				return failAt(dev.option, fmt.Errorf("Drive '%s' is already in use by another device", id))
+			}
+			dr.attached = true
+			dr.unlock() // a device needs more than a drive without one
+			if m.incoming == nil {
+				if err := dr.lock(); err != nil {
+					return failAt(dev.option, err)
+				}
+			}
+		}
+		if n := dev.opts.get("netdev"); n != "" && !m.netdevs[n] {
+			return failAt(dev.option, fmt.Errorf("Property '%s.netdev' can't find value '%s'", driver, n))
+		}
+	}
+	if m.kernel != "" {
+		if _, err := os.Stat(m.kernel); err != nil {
+			fmt.Fprintf(m.stderr, "qemu: could not open kernel file '%s': %s\n", m.kernel, strerror(err))
+			return &exitError{1, ""}
+		}
+	}
+	return m.setUpSerials()
+}
+
+var diskDevices = strings.Fields("ide-hd ide-cd scsi-hd scsi-cd virtio-blk virtio-blk-pci virtio-blk-device usb-storage nvme floppy")
+
+func (m *machine) driveByID(id string) *drive {
+	for _, dr := range m.drives {
+		if dr.id == id {
+			return dr
+		}
+	}
+	return nil
+}
+
+// setUpSerials connects the first serial port to the guest; further ones are opened
+// and stay silent.
+func (m *machine) setUpSerials() error {
+	for i, o := range m.serials {
+		if o.arg == "none" {
+			continue
+		}
+		var c *chardev
+		if id, ok := strings.CutPrefix(o.arg, "chardev:"); ok {
+			if c = m.findChardev(id); c == nil {
+				return failAt(o, fmt.Errorf("could not connect serial device to character backend '%s'", o.arg))
+			}
+			if c.used {
+				fmt.Fprintf(m.stderr, "Unexpected error in qemu_chr_fe_init() at ../../chardev/char-fe.c:220:\n%s: Device '%s' is in use\n", m.prog, id)
+				return &exitError{134, ""} // QEMU aborts
+			}
+		} else {
+			v, err := shortChardev(o.arg)
+			if err == nil {
+				c, err = openChardev(chardevOption{o, "serial" + strconv.Itoa(i), v})
+			}
+			if err != nil {
+				return fail("%s%v\n%s: %scould not connect serial device to character backend '%s'", o.where(), err, m.prog, o.where(), o.arg)
+			}
+			m.chardevs = append(m.chardevs, c)
+		}
+		c.used = true
+		if i == 0 {
+			go m.serveSerial(c)
+		}
+	}
+	return nil
+}
+
+// serveSerial lets one after the other talk to the guest.
+func (m *machine) serveSerial(c *chardev) {
+	for {
+		conn, err := c.next()
+		if err != nil {
+			return
+		}
+		n := newNotify(conn)
+		c.setOpen(true)
+		m.guest.Attach(n)
+		<-n.gone
+		c.setOpen(false)
+	}
+}
+
+// serveHuman is a human monitor: lines in, text out.
+func (m *machine) serveHuman(c *chardev) {
+	for {
+		conn, err := c.next()
+		if err != nil {
+			return
+		}
+		<-m.ready
+		fmt.Fprintf(conn, "QEMU %d.%d.%d monitor - type 'help' for more information\r\n(qemu) ", versionMajor, versionMinor, versionMicro)
+		m.humanSession(conn)
+		conn.Close()
+	}
+}
+
+func (m *machine) humanSession(conn io.ReadWriteCloser) {
+	var line []byte
+	buf := make([]byte, 256)
+	for {
+		n, err := conn.Read(buf)
+		for _, b := range buf[:n] {
+			if b != '\n' && b != '\r' {
+				line = append(line, b)
+				continue
+			}
+			m.mu.Lock()
+			text := m.human(nil, string(line))
+			then := m.after
+			m.after = nil
+			m.mu.Unlock()
+			line = line[:0]
+			fmt.Fprintf(conn, "\r\n%s(qemu) ", text)
+			if then != nil {
+				then()
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// killSelf ends the process as SIGKILL from outside would.
+func killSelf() {
+	syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {} // the signal is on its way
+}
+
+// exitNow ends the process at once. It goes around the runtime, which in a binary
+// built with -race would wait for a second.
+func exitNow(code int) { unix.Exit(code) }
