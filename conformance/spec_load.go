@@ -28,7 +28,7 @@ var loadSpecs = []spec{
 		Why:    "One broken machine of fifty must not stop a whole sandbox, nor vanish from it.",
 		Source: "machinery.Driver, Open"}, loadBadMachine},
 	{Requirement{ID: "MM-LOAD-005", Level: Must, Op: machinery.OpOpen, Needs: []Feature{FeaturePower},
-		Rule:   "A configuration file that is missing or unreadable is an error of kind \"wrong configuration\" that names the file.",
+		Rule:   "A configuration file that is missing, unreadable or without machines is an error of kind \"wrong configuration\" that names the file.",
 		Why:    "The person who wrote the file has to find the mistake.",
 		Source: "machinery.ErrConfig"}, loadBadFile},
 	{Requirement{ID: "MM-LOAD-006", Level: Must, Op: machinery.OpClose, Needs: []Feature{FeaturePower},
@@ -105,6 +105,7 @@ func loadBadFile(w *World) {
 		{"is no YAML at all", []byte("machines: [\n  a: }\n")},
 		{"holds binary data", []byte{0, 1, 2, 0xff, 0xfe, 0}},
 		{"is empty", nil},
+		{"names no machine", []byte("{}\n")},
 	} {
 		w.Lab(os.WriteFile(b.ConfigPath(), bad.content, 0o600), "writing a bad configuration")
 		w.badFile("opening a configuration that "+bad.what, b.ConfigPath())

@@ -143,7 +143,7 @@ func stateChangesNothing(w *World) {
 }
 
 func stateDuringStart(w *World) {
-	h := w.Open(MachineSpec{Name: "stuck", Faults: []Fault{{Kind: FaultSlowStart, Delay: w.Timing.Start / 2}}},
+	h := w.Open(MachineSpec{Name: "stuck", Faults: []Fault{{Kind: FaultSlowStart, Delay: 2*w.Timing.State + w.Timing.Prompt}}},
 		MachineSpec{Name: "slow", Faults: []Fault{{Kind: FaultSlowStart, Delay: 300 * time.Millisecond}}})
 	// One that takes longer than State may: a State that waits is caught.
 	start := h.Go("RestoreStart", func() error { return h.restoreStart(w.Ctx, "stuck") })

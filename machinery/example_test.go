@@ -158,8 +158,8 @@ func (d *toy) HandlePaused(ctx context.Context, name string) error {
 	}
 }
 
-// Stop ends the operation at work and those that wait, and then the machine. Once it has begun it does not give up when
-// ctx ends; what it waits for is on its way out.
+// Stop ends the operation at work, and then, before any that waits, the machine. Once it has begun it does not give up
+// when ctx ends; what it waits for is on its way out.
 func (d *toy) Stop(ctx context.Context, name string) error {
 	const op = machinery.OpStop
 	m, err := d.find(ctx, op, name)
@@ -245,25 +245,29 @@ func (d *toy) begin(ctx context.Context, op machinery.Op, name string) (m *toyMa
 	if m, err = d.find(ctx, op, name); err != nil {
 		return nil, nil, nil, err
 	}
-	select {
-	case m.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, nil, nil, m.fail(op, machinery.ErrInterrupted, "gave up waiting for its turn", ctx.Err())
-	case <-d.life.Done():
-		return nil, nil, nil, m.fail(op, machinery.ErrClosed, "", nil)
-	}
 	turn, cancel := context.WithCancelCause(ctx)
 	closing := context.AfterFunc(d.life, func() { cancel(errClosed) })
-	done = func() { closing(); cancel(nil); <-m.turn }
-	m.mu.Lock()
-	m.cancel = cancel
-	stopped := m.stops > 0
-	m.mu.Unlock()
-	if stopped {
-		done()
-		return nil, nil, nil, m.fail(op, machinery.ErrInterrupted, "not begun", errStopped)
+	for {
+		select {
+		case m.turn <- struct{}{}:
+		case <-turn.Done():
+			closing()
+			if ctx.Err() == nil {
+				return nil, nil, nil, m.fail(op, machinery.ErrClosed, "", nil)
+			}
+			return nil, nil, nil, m.fail(op, machinery.ErrInterrupted, "gave up waiting for its turn", ctx.Err())
+		}
+		m.mu.Lock()
+		first := m.stops == 0
+		if first {
+			m.cancel = cancel
+		}
+		m.mu.Unlock()
+		if first {
+			return m, turn, func() { closing(); cancel(nil); <-m.turn }, nil
+		}
+		<-m.turn // for the Stop that waits; then it is in line again
 	}
-	return m, turn, done, nil
 }
 
 func (m *toyMachine) now() machinery.Status {

@@ -346,7 +346,9 @@ func TestWhatTheDriverSaysOfOpeningReachesTheCallerWithAKind(t *testing.T) {
 
 func TestADriverThatOpensNothingIsAnError(t *testing.T) {
 	box := named("box")
-	box.Open = func(context.Context, *config.Document, machinery.Options) (machinery.Machinery, error) { return nil, nil }
+	box.Open = func(context.Context, *config.Document, machinery.Options) (machinery.Machinery, error) {
+		return nil, nil
+	}
 	_, err := registry(t, box).Open(t.Context(), write(t, "box.yaml", "port: 2\n"), machinery.Options{})
 	want(t, err, machinery.ErrHypervisor, `driver "box" returned neither machines nor an error`)
 }

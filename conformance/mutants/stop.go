@@ -37,7 +37,7 @@ func stopMutants() []Mutant {
 				return fail(machinery.OpStop, name, machinery.ErrUnexpectedState)
 			}
 			return inner.Stop(ctx, name)
-		}, "MM-STOP-002", "MM-STOP-004", "MM-STOP-012", "MM-OWNER-004"),
+		}, "MM-STOP-002", "MM-STOP-004", "MM-STOP-012"),
 		stops("says nothing when there was nothing to stop", func(inner *qemu.Machinery, ctx context.Context, name string) error {
 			if err := inner.Stop(ctx, name); err != nil && !errors.Is(err, machinery.ErrStateReached) {
 				return err

@@ -146,13 +146,27 @@ func (s *saved) mark(ctx context.Context, g *guest.Client) error {
 	if err := g.SetDisk(ctx, 0, s.onDisk); err != nil {
 		return fmt.Errorf("marking the guest's disk: %w", err)
 	}
-	var err error
-	s.counter, err = g.Counter(ctx)
-	if err == nil && s.counter == 0 {
-		// A counter of zero could not be told from that of a fresh boot.
-		err = errors.New("the guest's counter does not count")
+	return s.count(ctx, g)
+}
+
+// firstTicks is how far a guest has counted before it is saved, so that its
+// counter can be told from that of a fresh boot.
+const firstTicks = 10
+
+// count waits until the guest has counted some ticks.
+func (s *saved) count(ctx context.Context, g *guest.Client) (err error) {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if s.counter, err = g.Counter(ctx); err != nil || s.counter >= firstTicks {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the guest's counter is at %d: %w", s.counter, ctx.Err())
+		}
 	}
-	return err
 }
 
 // makeDisk writes a bootable qcow2 disk.

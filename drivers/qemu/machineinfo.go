@@ -60,6 +60,9 @@ func parseMachineInfo(data []byte) ([]string, error) {
 	if at := invalidUTF8(data); at >= 0 {
 		return nil, p.at(at, "the file is not UTF-8 text")
 	}
+	if err := p.syntax(); err != nil {
+		return nil, err
+	}
 	p.dec = json.NewDecoder(bytes.NewReader(data))
 	var args []string
 	err := p.object("the file", "", map[string]func() error{
@@ -72,14 +75,10 @@ func parseMachineInfo(data []byte) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if rest := bytes.TrimLeft(data[p.dec.InputOffset():], " \t\r\n"); len(rest) > 0 {
-		p.start = len(data) - len(rest)
-		return nil, p.here("there is something after the end of the JSON value")
-	}
 	return args, nil
 }
 
-// infoReader walks through JSON text and knows where it is.
+// infoReader walks through text that is JSON and knows where it is.
 type infoReader struct {
 	data  []byte
 	dec   *json.Decoder
@@ -101,8 +100,9 @@ func (p *infoReader) object(what, prefix string, keys map[string]func() error) e
 		read, known := keys[key]
 		switch {
 		case !known:
+			p.skip()
 			var skipped json.RawMessage
-			err = p.syntax(p.dec.Decode(&skipped))
+			err = p.dec.Decode(&skipped)
 		case seen[key]:
 			err = p.here(fmt.Sprintf("%q is there twice", prefix+key))
 		default:
@@ -175,25 +175,28 @@ func (p *infoReader) open(delim json.Delim, problem string) error {
 }
 
 func (p *infoReader) token() (json.Token, error) {
-	p.start = int(p.dec.InputOffset())
-	p.start += len(p.data[p.start:]) - len(bytes.TrimLeft(p.data[p.start:], " \t\r\n,:"))
-	token, err := p.dec.Token()
-	return token, p.syntax(err)
+	p.skip()
+	return p.dec.Token()
 }
 
-// syntax places an error of the decoder.
-func (p *infoReader) syntax(err error) error {
-	if err == nil {
-		return nil
-	}
+// skip moves start to the value that is read next.
+func (p *infoReader) skip() {
+	p.start = int(p.dec.InputOffset())
+	p.start += len(p.data[p.start:]) - len(bytes.TrimLeft(p.data[p.start:], " \t\r\n,:"))
+}
+
+// syntax says where text stops being JSON.
+func (p *infoReader) syntax() error {
+	var whole json.RawMessage
+	err := json.Unmarshal(p.data, &whole)
 	var syntax *json.SyntaxError
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return p.at(len(p.data), "the file ends in the middle of its JSON value")
-	case errors.As(err, &syntax):
-		return p.at(int(syntax.Offset)-1, "this is not JSON: "+syntax.Error())
+	case err == nil:
+		return nil
+	case errors.As(err, &syntax) && int(syntax.Offset) < len(p.data):
+		return p.at(int(syntax.Offset)-1, "this is not JSON: "+syntax.Error()) // the offset counts the wrong byte too
 	}
-	return p.here("this is not JSON: " + err.Error())
+	return p.at(len(p.data), "this is not JSON: "+err.Error())
 }
 
 // here is a problem with the value that was read last.

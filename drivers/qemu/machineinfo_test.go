@@ -23,24 +23,25 @@ func TestMachineInfoNeedsNothingButStartArgs(t *testing.T) {
 
 func TestAMistakeInMachineInfoIsShownWithItsPlace(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{"", ":1:1: the file ends in the middle"},
+		{"", ":1:1: this is not JSON: unexpected end"},
 		{"[]", ":1:1: the file must be an object"},
 		{"{}", `"machine" is missing`},
-		{`{"machine": 5}`, `:1:14: "machine" must be an object`},
+		{`{"machine": 5}`, `:1:13: "machine" must be an object`},
 		{`{"machine": {}}`, `"machine.start_args" is missing`},
 		{`{"machine": {"start_args": "-m 16"}}`, `"machine.start_args" must be a list`},
 		{"{\"machine\":\n  {\"start_args\": [\"-m\", 16]}}", ":2:25: \"machine.start_args\" must hold strings alone; its element 2 is none"},
 		{"{\"machine\":\n  {\"start_args\": [\"-m\",\n   \"16\"}}", ":3:"},
-		{`{"machine": {"start_args": ["-m", "16"]}`, "ends in the middle"},
+		{`{"machine": {"start_args": ["-m", "16"]}`, ":1:41: this is not JSON: unexpected end"},
 		{`{"machine": {"start_args": ["-m"], "start_args": []}}`, `"machine.start_args" is there twice`},
 		{`{"machine": {"start_args": ["-m"]}, "machine": {}}`, `"machine" is there twice`},
-		{`{"machine": {"start_args": ["-m"]}} x`, "after the end"},
+		{`{"machine": {"start_args": ["-m"]}} x`, ":1:38: this is not JSON: invalid character 'x' after top-level value"},
+		{"{\n\"x\": [1, 2, tru]}", ":2:16: this is not JSON"},
 		{`{"machine": {"start_args": ["a\u0000b"]}}`, "NUL"},
 		{"{\"machine\": {\"start_args\": [\"\xff\"]}}", ":1:30: the file is not UTF-8"},
 		{`{"machine": {"start_args": [` + strings.Repeat(`"a",`, maxArgs) + `"a"]}}`, "more than 4096"},
 		{`{"machine": {"start_args": ["` + strings.Repeat("a", maxArg+1) + `"]}}`, "longer than"},
 		{strings.Repeat(" ", maxInfoSize+1), "longer than 1048576 bytes"},
-		{strings.Repeat("[", 100000), "must be an object"},
+		{strings.Repeat("[", 100000), "depth"},
 		{`{"x": ` + strings.Repeat("[", 100000), "depth"},
 	} {
 		_, err := parseMachineInfo([]byte(c.text))

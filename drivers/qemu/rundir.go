@@ -155,7 +155,7 @@ func acquire(path string) (*hold, error) {
 
 var errVanished = errors.New("the directory was removed meanwhile")
 
-func tryAcquire(path string) (h *hold, err error) {
+func tryAcquire(path string) (_ *hold, err error) {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func tryAcquire(path string) (h *hold, err error) {
 	if err != nil {
 		return nil, vanished(err)
 	}
-	h = &hold{path: path, dir: dir}
+	h := &hold{path: path, dir: dir}
 	defer func() {
 		if err != nil {
 			h.unlock()
@@ -185,12 +185,9 @@ func tryAcquire(path string) (h *hold, err error) {
 	if !h.inPlace() {
 		return nil, errVanished
 	}
-	if err := h.lock.Truncate(0); err != nil {
-		return nil, err
-	}
-	if _, err := h.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
-		return nil, err
-	}
+	// For others to see. On a full disk they do not, and the machine can still be stopped.
+	_ = h.lock.Truncate(0)
+	_, _ = h.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	return h, nil
 }
 

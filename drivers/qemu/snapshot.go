@@ -129,7 +129,7 @@ func unpack(w io.Writer, f io.Reader, c compression) error {
 	switch n, err := io.ReadFull(r, head); {
 	case err == io.EOF:
 		return fmt.Errorf("there is nothing in it once %s is unpacked", c.name)
-	case err != nil && err != io.ErrUnexpectedEOF:
+	case err != nil:
 		return damaged(c, err)
 	case string(head[:n]) != migrationMagic:
 		return fmt.Errorf("what is packed in it with %s is not a memory snapshot of QEMU: it begins with % x", c.name, head[:n])

@@ -79,7 +79,9 @@ func (m *machine) startFailed(err error) int {
 		io.WriteString(os.Stdout, e.text)
 		return 0
 	}
-	if e.text != "" {
+	if strings.HasPrefix(e.text, "qemu: ") {
+		writeText(m.stderr, e.text) // some parts of QEMU call it by another name
+	} else if e.text != "" {
 		complainTo(m.stderr, m.prog, m.config != nil && m.timestamps, e.text)
 	}
 	return e.code
@@ -338,8 +340,7 @@ func (m *machine) setUpDevices() error {
 	}
 	if m.kernel != "" {
 		if _, err := os.Stat(m.kernel); err != nil {
-			fmt.Fprintf(m.stderr, "qemu: could not open kernel file '%s': %s\n", m.kernel, strerror(err))
-			return &exitError{1, ""}
+			return fail("qemu: could not open kernel file '%s': %s", m.kernel, strerror(err))
 		}
 	}
 	return m.setUpSerials()

@@ -64,6 +64,9 @@ func (mon *monitor) client(conn io.ReadWriteCloser) {
 	mon.setSession(s)
 	s.line.send(item{point: PointGreeting, data: encode(greeting())})
 	s.read(conn)
+	if _, ok := conn.(stdio); ok {
+		select {} // the end of standard input ends nothing
+	}
 	mon.setSession(nil)
 	mon.chardev.setOpen(false)
 	if s.line.isHung() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,7 +44,7 @@ type option struct {
 
 // where is the option for an error message.
 func (o option) where() string {
-	if takesArgument[o.name] {
+	if takesArgument[o.name] && o.text != o.arg {
 		return o.text + " " + o.arg + ": "
 	}
 	return o.text + ": "
@@ -100,7 +101,6 @@ type config struct {
 	fds      []option
 	globals  []option
 	kernel   string
-	bios     string
 }
 
 type monitorOption struct {
@@ -208,7 +208,24 @@ func (p *lineParser) option(o option) error {
 	case "kernel":
 		p.kernel = o.arg
 	case "bios":
-		p.bios = o.arg
+		if _, err := os.Stat(o.arg); err != nil && !strings.HasSuffix(o.arg, ".bin") {
+			p.late = append(p.late, func() error { return &exitError{1, "qemu: could not load PC BIOS '" + o.arg + "'"} })
+		}
+	case "D":
+		f, err := os.OpenFile(o.arg, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+		if err != nil {
+			return fail("Error opening logfile %s: %s", o.arg, strerror(err))
+		}
+		f.Close()
+	case "readconfig":
+		if _, err := os.Stat(o.arg); err != nil {
+			return fmt.Errorf("Could not open '%s': %s", o.arg, strerror(err))
+		}
+		return errors.New("not supported by the fake emulator")
+	case "vnc":
+		if !strings.Contains(o.arg, ":") && o.arg != "none" {
+			return errors.New("no vnc port specified")
+		}
 	case "loadvm":
 		p.loadvm = o.arg
 	case "incoming":

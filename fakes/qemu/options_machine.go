@@ -121,6 +121,17 @@ func (p *lineParser) memoryOption(o option) error {
 			p.memory = (n + 8191) &^ 8191
 		}
 	}
+	if v.has("maxmem") {
+		top, err := parseSize("maxmem", v.get("maxmem"), 'B')
+		if err != nil {
+			return err
+		}
+		if top < p.memory {
+			p.late = append(p.late, func() error {
+				return fail("invalid value of maxmem: maximum memory size (0x%x) must be at least the initial memory size (0x%x)", top, p.memory)
+			})
+		}
+	}
 	if v.has("slots") && !v.has("maxmem") {
 		p.late = append(p.late, func() error { return fail("slots specified but no max-size") })
 	}

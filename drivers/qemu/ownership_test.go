@@ -1,0 +1,312 @@
+package qemu
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/machineries/machineries/machinery"
+)
+
+func TestWhileOneDriverHoldsAMachineAnotherGetsBusyAndMayRead(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.paused)
+	first, second := s.open(machinery.Options{}), s.open(machinery.Options{})
+	if err := first.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"RestoreStart": second.RestoreStart(limit(t), "vm"),
+		"Stop":         second.Stop(limit(t), "vm"),
+		"HandlePaused": second.HandlePaused(limit(t), "vm"),
+	} {
+		mustKind(t, err, machinery.ErrBusy)
+		if !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+			t.Errorf("%s: %v does not name the holder", what, err)
+		}
+	}
+	for range 20 {
+		mustState(t, second, "vm", machinery.StatePaused, reasonFromSnapshot)
+		mustState(t, first, "vm", machinery.StatePaused, reasonFromSnapshot)
+	}
+	if err := first.HandlePaused(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	mustState(t, second, "vm", machinery.StateRunning, "")
+	if err := first.Stop(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	mustState(t, second, "vm", machinery.StatePoweroff, "")
+	if err := second.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	mustKind(t, first.Stop(limit(t), "vm"), machinery.ErrBusy)
+	if err := second.Shutdown(limit(t)); err != nil {
+		t.Fatal(err)
+	}
+	s.clean()
+}
+
+func TestTheNextDriverTakesOverWhatCloseLeftRunning(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.paused)
+	next := func() *Machinery { return s.open(machinery.Options{}) }
+	m := next()
+	if err := m.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	shut := func(m *Machinery) {
+		t.Helper()
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Close(); err != nil {
+			t.Fatalf("the second Close: %v", err)
+		}
+		_, err := m.State(limit(t), "vm")
+		mustKind(t, err, machinery.ErrClosed)
+		mustKind(t, m.Stop(limit(t), "vm"), machinery.ErrClosed)
+		mustKind(t, m.Shutdown(limit(t)), machinery.ErrClosed)
+	}
+	shut(m)
+
+	m = next()
+	mustState(t, m, "vm", machinery.StatePaused, reasonFromSnapshot)
+	mustKind(t, m.RestoreStart(limit(t), "vm"), machinery.ErrUnexpectedState)
+	if err := m.HandlePaused(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	mustState(t, m, "vm", machinery.StateRunning, "")
+	mustKind(t, m.RestoreStart(limit(t), "vm"), machinery.ErrUnexpectedState)
+	mustKind(t, m.HandlePaused(limit(t), "vm"), machinery.ErrStateReached)
+	shut(m)
+
+	m = next()
+	mustState(t, m, "vm", machinery.StateRunning, "")
+	mustKind(t, m.HandlePaused(limit(t), "vm"), machinery.ErrStateReached)
+	if err := m.Stop(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	mustState(t, m, "vm", machinery.StatePoweroff, "")
+	s.clean()
+	if err := m.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Shutdown(limit(t)); err != nil {
+		t.Fatal(err)
+	}
+	s.clean()
+}
+
+// startChild starts another process with a driver on the site and waits until it has done what it is told.
+func startChild(t *testing.T, s *site, what string, waitDone bool) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+s.dir+"|"+what)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	line, _ := bufio.NewReader(out).ReadString('\n')
+	if waitDone && line != "done: <nil>\n" {
+		t.Fatalf("the other process says %q", line)
+	}
+	return cmd
+}
+
+func killChild(cmd *exec.Cmd) {
+	cmd.Process.Kill()
+	cmd.Wait()
+}
+
+func TestAfterTheDriversDeathTheNextOneFindsTheMachine(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.paused)
+	child := startChild(t, s, "restore", true)
+	m := s.open(machinery.Options{})
+	mustState(t, m, "vm", machinery.StatePaused, reasonFromSnapshot)
+	err := m.Stop(limit(t), "vm")
+	mustKind(t, err, machinery.ErrBusy)
+	if !strings.Contains(err.Error(), fmt.Sprint(child.Process.Pid)) {
+		t.Errorf("%v does not name the holder %d", err, child.Process.Pid)
+	}
+	killChild(child)
+	mustState(t, m, "vm", machinery.StatePaused, reasonFromSnapshot)
+	if err := m.HandlePaused(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	mustState(t, m, "vm", machinery.StateRunning, "")
+	if err := m.Stop(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	s.clean()
+}
+
+func TestAfterADeathDuringTheStartNothingIsLostOrLeft(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.running)
+	// A QEMU that takes a while before it is one.
+	s.write("qemu", []byte("#!/bin/sh\nsleep 0.3\nexec qemu-system-x86_64 \"$@\"\n"))
+	if err := os.Chmod(filepath.Join(s.dir, "qemu"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.config.QEMU = filepath.Join(s.dir, "qemu")
+	for _, after := range []time.Duration{0, 20 * time.Millisecond, 200 * time.Millisecond, 320 * time.Millisecond, 500 * time.Millisecond} {
+		child := startChild(t, s, "start for ever", false)
+		time.Sleep(after) // the moment of the death is what is tried out
+		killChild(child)
+		m := s.open(machinery.Options{})
+		status, err := m.State(limit(t), "vm")
+		t.Logf("after %v: %v, %v", after, status, err)
+		if err := m.Stop(limit(t), "vm"); machinery.KindOf(err) != nil && machinery.KindOf(err) != machinery.ErrStateReached {
+			t.Fatalf("Stop after a death %v into the start: %v", after, err)
+		}
+		s.clean()
+		m.Close()
+	}
+}
+
+func TestMachinesEndWithTheirDriverWhereThatIsAskedFor(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.running)
+	killChild(startChild(t, s, "restore and end", true))
+	m := s.open(machinery.Options{EndMachines: true})
+	waitFor(t, "QEMU ends with the driver's process", func() bool {
+		status, err := m.State(limit(t), "vm")
+		return err == nil && status.State == machinery.StatePoweroff
+	})
+	if err := m.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.clean()
+}
+
+// waitFor waits for a condition of which there is no sign.
+func waitFor(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after 10 s it is still not so that %s", what)
+		}
+	}
+}
+
+// ledgerOf changes a machine's ledger as another time or host would have left it.
+func changeLedger(t *testing.T, m *Machinery, name string, change func(l *ledger)) {
+	t.Helper()
+	path := filepath.Join(m.byName[name].dir, stateFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var l ledger
+	if err := json.Unmarshal(data, &l); err != nil {
+		t.Fatal(err)
+	}
+	change(&l)
+	if data, err = json.Marshal(l); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAStrangerWithTheSameProcessIDIsLeftAlone(t *testing.T) {
+	snaps := realSnapshots(t)
+	for what, change := range map[string]func(*ledger){
+		"another start time":   func(l *ledger) { l.PID = os.Getpid() },
+		"another boot":         func(l *ledger) { l.Boot = "00000000-0000-0000-0000-000000000000" },
+		"another command line": func(l *ledger) { l.PID, l.Start = os.Getpid(), mustStart(t) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := newSite(t)
+			s.add("vm", snaps.disk, snaps.paused)
+			m := s.open(machinery.Options{})
+			if err := m.RestoreStart(limit(t), "vm"); err != nil {
+				t.Fatal(err)
+			}
+			p := m.byName["vm"].run.proc
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+			changeLedger(t, m, "vm", change)
+			m = s.open(machinery.Options{})
+			mustState(t, m, "vm", machinery.StatePoweroff, "")
+			mustKind(t, m.Stop(limit(t), "vm"), machinery.ErrStateReached)
+			if what == "another boot" {
+				if !alive(p.pid) {
+					t.Error("the process was ended, though by the ledger it is another boot's")
+				}
+			}
+			// The QEMU that the ledger does not name any more is this test's to end.
+			again, err := attach(p.pid, p.start)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again.kill()
+			if !again.wait(cleanupTime) {
+				t.Error("QEMU does not end")
+			}
+			again.release()
+			s.clean()
+		})
+	}
+}
+
+func mustStart(t *testing.T) uint64 {
+	start, err := startTime(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start
+}
+
+func TestALedgerThatCannotBeUnderstoodIsLeftAloneAndNamed(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.paused)
+	m := s.open(machinery.Options{})
+	dir := m.byName["vm"].dir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"{", `{"version": 99}`, ""} {
+		path := filepath.Join(dir, stateFile)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := m.State(limit(t), "vm")
+		for _, err := range []error{err, m.RestoreStart(limit(t), "vm"), m.Stop(limit(t), "vm")} {
+			mustKind(t, err, machinery.ErrHypervisor)
+			if !strings.Contains(err.Error(), path) {
+				t.Errorf("%q: %v does not name %s", text, err, path)
+			}
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != text {
+			t.Errorf("the ledger is %q, %v; want it left as %q", data, err, text)
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+}
