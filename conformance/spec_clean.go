@@ -25,7 +25,7 @@ var cleanSpecs = []spec{
 		Rule:   "After Shutdown nothing is left.",
 		Why:    "Nobody looks afterwards.",
 		Source: "machinery.Machinery, Shutdown"}, cleanShutdown},
-	{Requirement{ID: "MM-CLEAN-005", Level: Must, Op: machinery.OpStop, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-CLEAN-005", Level: Must, Op: machinery.OpStop, Needs: []Feature{FeatureGuest, FeatureLeftovers},
 		Rule:   "Starting and stopping machines again and again does not add to the process: no goroutines, no descriptors.",
 		Why:    "A sandbox runs for months.",
 		Source: "machinery, \"Ownership\""}, cleanProcess},
@@ -84,10 +84,12 @@ func cleanProcess(w *World) {
 	// What is made once and kept, such as the runtime's own poller, is made
 	// in the first cycle.
 	cycle()
+	w.Clean("after the first start and stop")
 	goroutines, files := runtime.NumGoroutine(), openFiles()
 	for range cycles {
 		cycle()
 	}
+	w.Clean(fmt.Sprintf("after %d starts and stops", cycles+1))
 	w.Within(w.Timing.Clean, func() string {
 		if now := runtime.NumGoroutine(); now > goroutines+cycles/2 {
 			return fmt.Sprintf("after %d more starts and stops there are %d goroutines; there were %d\n%s", cycles, now, goroutines, stacks())

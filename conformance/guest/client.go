@@ -203,8 +203,16 @@ func (c *Client) write(ctx context.Context, r guest.Request) error {
 	}
 	// At most EventTag frames can be under way, 2 KB, which every socket takes at once: a write that does
 	// not get through means that the connection is broken.
-	stop := context.AfterFunc(ctx, func() { c.conn.SetWriteDeadline(time.Unix(1, 0)) })
-	defer stop()
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.conn.SetWriteDeadline(time.Unix(1, 0))
+		close(cut)
+	})
+	defer func() {
+		if !stop() {
+			<-cut // or it would cut the next request short
+		}
+	}()
 	f := r.Encode()
 	n, err := c.conn.Write(f[:])
 	switch {

@@ -60,6 +60,8 @@ func (b *bench) Power(_ context.Context, name string) (conformance.Power, error)
 // Leftovers implements conformance.Bench.
 func (b *bench) Leftovers(context.Context) ([]string, error) {
 	var left []string
+	// Lets the installation give up what it holds of emulators that have ended.
+	b.install.Alive()
 	for _, p := range processes(b.dir) {
 		left = append(left, fmt.Sprintf("process %d: %.200s", p.pid, p.args))
 	}
@@ -126,28 +128,30 @@ func (b *bench) strangers() ([]string, error) {
 // zombies lists children of this process that ended and were never waited for.
 func zombies() []string {
 	var found []string
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			continue
-		}
-		// pid (name) state ppid …; see proc(5).
-		text := string(stat)
-		open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
-		if open < 0 || end < open {
-			continue
-		}
-		fields := strings.Fields(text[end+1:])
+	paths, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range paths {
+		name, fields := readStat(path)
 		if len(fields) > 1 && fields[0] == "Z" && fields[1] == strconv.Itoa(os.Getpid()) {
-			found = append(found, fmt.Sprintf("process %d (%s) has ended, and was not waited for", pid, text[open+1:end]))
+			found = append(found, fmt.Sprintf("process %s (%s) has ended, and was not waited for", filepath.Base(filepath.Dir(path)), name))
 		}
 	}
 	return found
+}
+
+// readStat reads a stat file of /proc: the name, and the fields from the state
+// on; nothing for a process that is gone. See proc(5).
+func readStat(path string) (name string, fields []string) {
+	stat, err := os.ReadFile(path)
+	if err != nil {
+		return "", nil
+	}
+	// pid (name) state ppid …; the name may hold anything.
+	text := string(stat)
+	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
+	if open < 0 || end < open {
+		return "", nil
+	}
+	return text[open+1 : end], strings.Fields(text[end+1:])
 }
 
 // Sweep implements conformance.Lab.

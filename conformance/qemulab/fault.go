@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/machineries/machineries/conformance"
 	fakeqemu "github.com/machineries/machineries/fakes/qemu"
@@ -57,9 +59,9 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 	m := b.machines[name]
 	switch f.Kind {
 	case conformance.FaultKill:
-		return b.signal(m, syscall.SIGKILL)
+		return b.signal(ctx, m, syscall.SIGKILL)
 	case conformance.FaultWedge:
-		return b.signal(m, syscall.SIGSTOP)
+		return b.signal(ctx, m, syscall.SIGSTOP)
 	case conformance.FaultStrangerPause:
 		for _, p := range b.install.Alive() {
 			if strings.Contains(strings.Join(p.Args, " "), m.socket) {
@@ -76,24 +78,71 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 func (b *bench) Heal(_ context.Context, name string) error {
 	m := b.machines[name]
 	b.install.Clear(m.socket)
-	if len(processes(m.socket)) == 0 {
-		return nil
+	for _, p := range processes(m.socket) {
+		if err := kill(p, syscall.SIGCONT); err != nil {
+			return err
+		}
 	}
-	return b.signal(m, syscall.SIGCONT)
+	return nil
 }
 
 // signal sends a signal to every process of a machine.
-func (b *bench) signal(m *machine, s syscall.Signal) error {
+func (b *bench) signal(ctx context.Context, m *machine, s syscall.Signal) error {
 	found := processes(m.socket)
 	if len(found) == 0 {
 		return fmt.Errorf("no process of %q is there for %v", m.spec.Name, s)
 	}
 	for _, p := range found {
-		if err := syscall.Kill(p.pid, s); err != nil && err != syscall.ESRCH {
-			return fmt.Errorf("%v to process %d: %w", s, p.pid, err)
+		if err := kill(p, s); err != nil {
+			return err
+		}
+	}
+	if s != syscall.SIGSTOP {
+		return nil
+	}
+	// The signal is delivered to one thread after the other; until the last
+	// has it, the process may still answer.
+	for _, p := range found {
+		if err := stopped(ctx, p.pid); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// kill sends a signal to a process, which may have ended meanwhile.
+func kill(p process, s syscall.Signal) error {
+	if err := syscall.Kill(p.pid, s); err != nil && err != syscall.ESRCH {
+		return fmt.Errorf("%v to process %d: %w", s, p.pid, err)
+	}
+	return nil
+}
+
+// stopped waits until every thread of a process stands still. The kernel has
+// no event for that.
+func stopped(ctx context.Context, pid int) error {
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for {
+		paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			return err
+		}
+		running := 0
+		for _, path := range paths {
+			if _, fields := readStat(path); len(fields) > 0 && fields[0] != "T" && fields[0] != "Z" {
+				running++
+			}
+		}
+		if running == 0 {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("process %d does not stop: %w", pid, ctx.Err())
+		}
+	}
 }
 
 // damage spoils a machine's files.

@@ -27,7 +27,8 @@ type vm struct {
 	bad     error  // why it cannot be used; nil for one that can
 	log     *slog.Logger
 
-	turns turns
+	turns   turns
+	reading chan struct{} // holds a token while somebody asks on the second monitor
 
 	// What follows is changed only by whoever has the turn, and with mu held; State reads it with mu alone.
 	mu     sync.Mutex

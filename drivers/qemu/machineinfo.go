@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"unicode/utf8"
 )
@@ -193,7 +194,7 @@ func (p *infoReader) syntax() error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &syntax) && int(syntax.Offset) < len(p.data):
+	case errors.As(err, &syntax) && !strings.HasPrefix(syntax.Error(), "unexpected end"):
 		return p.at(int(syntax.Offset)-1, "this is not JSON: "+syntax.Error()) // the offset counts the wrong byte too
 	}
 	return p.at(len(p.data), "this is not JSON: "+err.Error())

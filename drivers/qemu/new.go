@@ -98,7 +98,7 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 	if m.AgentPort == 0 {
 		m.AgentPort = DefaultAgentPort
 	}
-	v := &vm{d: d, conf: m, log: d.log.With("machine", m.Name)}
+	v := &vm{d: d, conf: m, log: d.log.With("machine", m.Name), reading: make(chan struct{}, 1)}
 	v.machine = machinery.Machine{
 		Name: m.Name, IP: m.IP, MACAddress: m.MACAddress, Platform: m.Platform, OSVersion: m.OSVersion, Architecture: m.Architecture,
 		Interface: m.Interface, AgentPort: m.AgentPort, Tags: append([]string(nil), m.Tags...),

@@ -62,7 +62,7 @@ func (r *run) master(ctx context.Context) (*monitor.Monitor, error) {
 	if m := r.monitor(); m != nil && m.Err() == nil {
 		return m, nil
 	}
-	m, err := monitor.Dial(ctx, r.hold.qmp())
+	m, err := dial(ctx, r.hold.qmp())
 	if err != nil {
 		return nil, err
 	}

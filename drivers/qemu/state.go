@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/machineries/machineries/drivers/qemu/monitor"
@@ -51,12 +52,12 @@ func (v *vm) stateOfRun(ctx context.Context, r *run) (machinery.Status, error) {
 	defer cancel()
 	m := r.monitor()
 	if m == nil || m.Err() != nil {
-		return v.ask(ctx, r.proc, r.standing, r.whyGone, r.readState)
+		return v.ask(ctx, r.proc, r.standing, r.whyGone, v.readState)
 	}
 	return v.ask(ctx, r.proc, r.standing, r.whyGone, func(ctx context.Context) (string, error) {
 		state, err := queryStatus(ctx, m)
 		if errors.Is(err, monitor.ErrDisconnected) && !r.proc.wait(exitTime) {
-			return r.readState(ctx) // the connection broke; QEMU may be well
+			return v.readState(ctx) // the connection broke; QEMU may be well
 		}
 		return state, err
 	})
@@ -93,7 +94,7 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 	}
 	why := func() string { return fmt.Sprintf("its QEMU (process %d) has ended", l.PID) }
 	return v.ask(ctx, p, standing, why, func(ctx context.Context) (_ string, err error) {
-		state, err = readState(ctx, v.dir)
+		state, err = v.readState(ctx)
 		return state, err
 	})
 }
@@ -108,6 +109,9 @@ func (v *vm) ask(ctx context.Context, p *process, standing, why func() string, q
 		return off(), nil
 	}
 	state, err := query(ctx)
+	if errors.Is(err, monitor.ErrDisconnected) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
+		p.wait(exitTime) // a QEMU without a monitor is about to end
+	}
 	switch {
 	case err == nil:
 		status, err := statusOf(state, standing())
@@ -130,17 +134,46 @@ func stateContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, atMost)
 }
 
-// readState asks on the second monitor.
-func (r *run) readState(ctx context.Context) (string, error) { return readState(ctx, r.hold.path) }
-
-// readState asks for the run state on the second monitor of the QEMU that has the runtime directory dir.
-func readState(ctx context.Context, dir string) (string, error) {
-	m, err := monitor.Dial(ctx, filepath.Join(dir, readSocket))
+// readState asks for the run state on QEMU's second monitor, which serves one client at a time: in this process one
+// after the other.
+func (v *vm) readState(ctx context.Context) (string, error) {
+	select {
+	case v.reading <- struct{}{}:
+		defer func() { <-v.reading }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	m, err := dial(ctx, filepath.Join(v.dir, readSocket))
 	if err != nil {
 		return "", err
 	}
 	defer m.Close()
 	return queryStatus(ctx, m)
+}
+
+// dialAgain is how soon a connection is tried again for which QEMU has no room. The kernel has no sign of that for a socket
+// that does not block.
+const dialAgain = 2 * time.Millisecond
+
+// dial connects to a monitor. QEMU lets one more client wait than it serves (seen on QEMU 7.2.22); others are refused for the
+// moment that this takes.
+func dial(ctx context.Context, path string) (*monitor.Monitor, error) {
+	for {
+		m, err := monitor.Dial(ctx, path)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// The socket's deadline is that of ctx and may come first by a hair.
+			<-ctx.Done()
+			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
+		case !errors.Is(err, syscall.EAGAIN):
+			return m, err
+		}
+		select {
+		case <-time.After(dialAgain):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
 }
 
 // queryStatus asks for QEMU's run state.

@@ -71,14 +71,21 @@ type setFD struct {
 
 func (m *machine) running() bool { return m.status == stateRunning }
 
-// event tells every client.
-func (m *machine) event(name string, data *dict) {
+// newEvent is an event of now.
+func newEvent(name string, data *dict) *dict {
 	now := time.Now()
 	e := d("timestamp", d("seconds", now.Unix(), "microseconds", now.Nanosecond()/1000), "event", name)
 	if data != nil {
 		e.set("data", data)
 	}
-	b := encode(e)
+	return e
+}
+
+func shutdownEvent() *dict { return newEvent("SHUTDOWN", d("guest", false, "reason", "host-qmp-quit")) }
+
+// event tells every client.
+func (m *machine) event(name string, data *dict) {
+	b := encode(newEvent(name, data))
 	for _, mon := range m.monitors {
 		mon.deliver(name, b)
 	}
@@ -213,6 +220,10 @@ func (m *machine) end(code int) {
 	m.finish(code)
 }
 
+// flushPatience is how long an emulator that ends waits for a client to read what
+// was said to it. QEMU does not wait at all.
+const flushPatience = 200 * time.Millisecond
+
 // finish lets go of everything and ends, once.
 func (m *machine) finish(code int) {
 	m.mu.Lock()
@@ -224,7 +235,7 @@ func (m *machine) finish(code int) {
 	sessions := m.sessions()
 	m.mu.Unlock()
 	for _, s := range sessions {
-		s.line.flush(200 * time.Millisecond) // a client that reads nothing does not keep QEMU from ending
+		s.line.flush(flushPatience) // a client that reads nothing does not keep QEMU from ending
 	}
 	m.mu.Lock()
 	for _, c := range m.chardevs {

@@ -56,7 +56,13 @@ func (p *Process) Status() string {
 func (p *Process) Alive() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.gone && !pidfdReady(p.pidfd, 0)
+	if !p.gone && pidfdReady(p.pidfd, 0) {
+		// An installation may see thousands of processes; the descriptor is needed no
+		// more once its process has ended.
+		p.gone = true
+		_ = unix.Close(p.pidfd)
+	}
+	return !p.gone
 }
 
 // pidfdReady waits for the process of a pidfd to end.

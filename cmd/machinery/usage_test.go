@@ -1,0 +1,186 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/machineries/machineries/conformance"
+)
+
+func TestWrongUsageGivesOneLineThatHelpsAndStatus2(t *testing.T) {
+	with := func(args []string, more ...string) []string { return slices.Concat(args, more) }
+	run := []string{"conformance", "run"}
+	qemu := with(run, "--driver", "qemu")
+	fake := with(qemu, "--lab", "fake")
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"conformnce"}, []string{`there is no command "machinery conformnce"`, `did you mean "conformance"?`}},
+		{[]string{"zzzzzz"}, []string{`there is no command "machinery zzzzzz"`, "there are conformance, drivers"}},
+		{[]string{"conformance"}, []string{`"machinery conformance" needs a command: explain, list, run, sweep`}},
+		{[]string{"vm", "stpo"}, []string{`did you mean "stop"?`, `machinery vm --help`}},
+		{[]string{"help", "vm", "stpo"}, []string{`did you mean "stop"?`}},
+		{[]string{"--colour"}, []string{"unknown flag: --colour"}},
+		{[]string{"drivers", "all"}, []string{`"machinery drivers" takes no argument`, `"all"`}},
+		{run, []string{"--driver", "qemu"}},
+		{with(run, "--driver", "qmeu", "--lab", "fake"), []string{`no driver "qmeu"`, `did you mean "qemu"?`}},
+		{qemu, []string{"--lab", "fake, host, none"}},
+		{with(qemu, "--lab", "hots"), []string{`no lab "hots" for the driver "qemu"`, `did you mean "host"?`}},
+		{with(fake, "--accel", "kvm"), []string{"--accel is of no use with --lab fake"}},
+		{with(fake, "--emulator", "/bin/qemu"), []string{"--emulator is of no use with --lab fake"}},
+		{with(qemu, "--lab", "host", "--accel", "hvf"), []string{`no accelerator "hvf"`, "tcg, kvm"}},
+		{with(fake, "--parallel", "-1"), []string{"--parallel"}},
+		{with(fake, "--parallel", "two"), []string{`"two"`, "--parallel"}},
+		{with(fake, "--scale", "0"), []string{"--scale must be above 0"}},
+		{with(fake, "--only", "MM-NONE-*"), []string{`no requirement matches "MM-NONE-*"`}},
+		{with(fake, "--exclude", "MM-NONE-001"), []string{`no requirement matches "MM-NONE-001"`}},
+		{with(fake, "--known", "MM-STOP-001"), []string{"ID=REASON", `"MM-STOP-001"`}},
+		{with(fake, "--known", "MM-STOP-001="), []string{"MM-STOP-001 needs a reason"}},
+		{with(fake, "--known", "MM-STOP-999=x"), []string{`no requirement "MM-STOP-999"`}},
+		{with(fake, "--known", "MM-STOP-001=x", "--known", "mm-stop-001=y"), []string{"listed twice"}},
+		{with(fake, "--known-file", "/nowhere"), []string{"--known-file", "/nowhere"}},
+		{with(fake, "--report", "/nowhere/report.json"), []string{"the report cannot be written", "/nowhere"}},
+		{with(fake, "--report", "/"), []string{"the report cannot be written", "directory"}},
+		{with(fake, "MM-STOP-001"), []string{`takes no argument`}},
+		{with(qemu, "--lab", "host", "--emulator", "/nowhere/qemu"), []string{"/nowhere/qemu", "apt-get install qemu-system-x86"}},
+		{[]string{"conformance", "explain"}, []string{"name a requirement", "machinery conformance list"}},
+		{[]string{"conformance", "explain", "MM-STOP"}, []string{`no requirement "MM-STOP"`}},
+		{[]string{"conformance", "list", "X*"}, []string{`no requirement "X*"`}},
+		{[]string{"conformance", "list", "--json", "--markdown"}, []string{"exclude each other"}},
+		{[]string{"vm", "list"}, []string{"-c"}},
+		{[]string{"vm", "list", "-c", "win.yaml"}, []string{`win.yaml`, `no driver "win"`, "--driver", "qemu"}},
+		{[]string{"vm", "list", "-c", "win.yaml", "--driver", "kemu"}, []string{`no driver "kemu"`, `"qemu"`}},
+		{[]string{"vm", "list", "-c", "qemu.yaml", "--timeout", "0s"}, []string{"--timeout"}},
+		{[]string{"vm", "list", "-c", "qemu.yaml", "--timeout", "5"}, []string{`"5"`, "--timeout"}},
+		{[]string{"vm", "example"}, []string{"directory"}},
+		{[]string{"fake", "virtualbox"}, []string{`there is no command "machinery fake virtualbox"`, "qemu"}},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			r := runCLI(t, c.args...)
+			r.want(t, exitUsage, "stdout")
+			if !strings.HasPrefix(r.err, "machinery: ") || strings.Count(r.err, "\n") != 1 {
+				t.Errorf("stderr should be one line that begins with the program's name:\n%s", r.err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(r.err, want) {
+					t.Errorf("stderr should say %q:\n%s", want, r.err)
+				}
+			}
+		})
+	}
+}
+
+func TestTheBareNameShowsHelpAndIsNoSuccess(t *testing.T) {
+	r := runCLI(t)
+	r.want(t, exitUsage, "stdout")
+	for _, want := range []string{"conformance", "vm", "Usage:", "Examples:"} {
+		if !strings.Contains(r.err, want) {
+			t.Errorf("the help should have %q:\n%s", want, r.err)
+		}
+	}
+}
+
+// everyCommand calls f for each command that help shows.
+func everyCommand(cmd *cobra.Command, f func(*cobra.Command)) {
+	f(cmd)
+	for _, child := range cmd.Commands() {
+		if child.IsAvailableCommand() {
+			everyCommand(child, f)
+		}
+	}
+}
+
+func TestEveryCommandHasHelpWithExamplesIn80Columns(t *testing.T) {
+	root := newRoot(newApp(func() {}, func(error) {}))
+	n := 0
+	everyCommand(root, func(cmd *cobra.Command) {
+		n++
+		if cmd.Short == "" || !cmd.HasExample() {
+			t.Errorf("%s has no description or no example", cmd.CommandPath())
+		}
+		cmd.InitDefaultHelpFlag()
+		narrow(t, cmd.CommandPath()+" --help", helpText(cmd))
+	})
+	if n < 15 {
+		t.Errorf("only %d commands were looked at", n)
+	}
+}
+
+// narrow fails the test for lines of more than 80 columns.
+func narrow(t *testing.T, what, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > standardWidth {
+			t.Errorf("%s: a line has %d columns: %s", what, n, line)
+		}
+	}
+}
+
+func TestHelpIsOnStdout(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"help"}, {"vm", "stop", "-h"}, {"help", "fake", "qemu"}, {"conformance", "--help"}} {
+		r := runCLI(t, args...)
+		r.want(t, 0, "stderr")
+		if !strings.Contains(r.out, "Usage:\n  machinery") {
+			t.Errorf("%v shows no usage:\n%s", args, r.out)
+		}
+	}
+}
+
+func TestListAndExplainFit80Columns(t *testing.T) {
+	ids := 0
+	for _, args := range [][]string{{"conformance", "list"}, {"conformance", "explain", "MM-*"}, {"drivers"}, {"version"}} {
+		r := runCLI(t, args...)
+		r.want(t, 0, "stderr")
+		narrow(t, strings.Join(args, " "), r.out)
+		ids += strings.Count(r.out, "MM-")
+	}
+	if all := len(conformance.Requirements()); ids < 3*all {
+		t.Errorf("%d requirements were named %d times in all", all, ids)
+	}
+}
+
+func TestExplainTellsAllThatIsKnown(t *testing.T) {
+	r := runCLI(t, "conformance", "explain", "mm-stop-001")
+	r.want(t, 0, "stderr")
+	known, _ := conformance.Find("MM-STOP-001")
+	flat := strings.Join(strings.Fields(r.out), " ")
+	for _, want := range []string{known.ID, string(known.Level), known.Rule, known.Why, known.Source, string(known.Op), "every driver", "--only MM-STOP-001"} {
+		if !strings.Contains(flat, want) {
+			t.Errorf("it should say %q:\n%s", want, r.out)
+		}
+	}
+}
+
+func TestListAndExplainAsJSONAreTheCatalogue(t *testing.T) {
+	all := decode[[]conformance.Requirement](t, runCLI(t, "conformance", "list", "--json").out)
+	if want := conformance.Requirements(); len(all) != len(want) || all[0].Rule != want[0].Rule {
+		t.Errorf("list has %d requirements, the catalogue %d", len(all), len(want))
+	}
+	some := decode[[]conformance.Requirement](t, runCLI(t, "conformance", "explain", "--json", "MM-STOP-002", "MM-LOAD-001").out)
+	if len(some) != 2 || some[0].ID != "MM-LOAD-001" || some[1].ID != "MM-STOP-002" {
+		t.Errorf("explain should have the two in the order of the catalogue: %+v", some)
+	}
+}
+
+func TestWrapKeepsLongWordsWhole(t *testing.T) {
+	long := strings.Repeat("x", 100)
+	got := hanging("ab ", "one two "+long+" three", 30)
+	if want := "ab one two\n   " + long + "\n   three\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestShellQuoteIsWhatAShellTakesAsOneWord(t *testing.T) {
+	for word, want := range map[string]string{
+		"/usr/bin/qemu": "/usr/bin/qemu", "": "''", "a b": "'a b'", "it's": `'it'\''s'`, "MM-*": "'MM-*'", "$x": "'$x'", "ü": "'ü'",
+	} {
+		if got := shellQuote(word); got != want {
+			t.Errorf("%q became %s, want %s", word, got, want)
+		}
+	}
+}
