@@ -88,7 +88,7 @@ func TestTheErrorStateIsToldWithItsReasonAndDetail(t *testing.T) {
 		m := &scripted{state: func(context.Context) (machinery.Status, error) {
 			return machinery.Status{State: machinery.StateError, Reason: "io-error", Detail: "No space left on device"}, nil
 		}}
-		_, err := machinery.WaitState(t.Context(), m, "a", machinery.StateRunning)
+		_, err := machinery.WaitState(within(t, time.Second), m, "a", machinery.StateRunning)
 		const text = `wait_state "a": waited for running, but the machine is in state error (io-error); ` +
 			`seen: error (io-error) after 0.000 s: No space left on device`
 		if err == nil || err.Error() != text {
@@ -124,7 +124,7 @@ func TestAWaitThatCannotSucceedEndsAtOnce(t *testing.T) {
 				own := &machinery.Error{Op: machinery.OpState, Machine: "a", Kind: kind}
 				began := time.Now()
 				m := &scripted{state: func(context.Context) (machinery.Status, error) { return machinery.Status{}, own }}
-				_, err := machinery.WaitState(within(t, time.Hour), m, "a", machinery.StateRunning)
+				_, err := machinery.WaitState(within(t, time.Minute), m, "a", machinery.StateRunning)
 				if err != error(own) || time.Since(began) != 0 {
 					t.Errorf("after %v it returned %v, want State's own error at once", time.Since(began), err)
 				}
@@ -288,7 +288,10 @@ func TestWaitStateByWatching(t *testing.T) {
 				if took := time.Since(began); took != tt.took {
 					t.Errorf("it took %v, want %v", took, tt.took)
 				}
-				<-ended // the context of the watch ended; otherwise this is a deadlock, which fails the test
+				<-ended
+				if took := time.Since(began); took != tt.took {
+					t.Errorf("the watch was ended %v after the wait", took-tt.took)
+				}
 			})
 		})
 	}

@@ -150,6 +150,7 @@ func (q *qemu) start(t *testing.T, incoming *os.File, args ...string) {
 	}, q.v.extra...)
 	q.cmd = exec.Command("qemu-system-x86_64", append(all, args...)...)
 	q.cmd.Stderr = &q.stderr
+	q.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test run that is killed leaves none behind
 	q.cmd.ExtraFiles = []*os.File{theirs}
 	if incoming != nil {
 		q.cmd.ExtraFiles = append(q.cmd.ExtraFiles, incoming)

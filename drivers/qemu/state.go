@@ -161,9 +161,8 @@ func dial(ctx context.Context, path string) (*monitor.Monitor, error) {
 	for {
 		m, err := monitor.Dial(ctx, path)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			// The socket's deadline is that of ctx and may come first by a hair.
-			<-ctx.Done()
+		case errors.Is(err, context.DeadlineExceeded):
+			<-ctx.Done() // the socket has the deadline of ctx, and may be first by a hair
 			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
 		case !errors.Is(err, syscall.EAGAIN):
 			return m, err

@@ -282,7 +282,10 @@ func TestAGuestThatSwitchesItselfOffIsPoweroff(t *testing.T) {
 	s.add("vm", offSector(), snaps.paused)
 	m := s.open(machinery.Options{})
 	for range 2 {
-		if err := machinery.Start(limit(t), m, "vm"); err != nil {
+		if err := m.RestoreStart(limit(t), "vm"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.HandlePaused(limit(t), "vm"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := machinery.WaitState(limit(t), m, "vm", machinery.StatePoweroff); err != nil {

@@ -32,6 +32,7 @@ type proxy struct {
 	monitors []*proxyMonitor
 	deaf     bool
 	staying  bool
+	ending   bool // what was planned for the end has struck
 }
 
 // proxyMonitor is one monitor of the real emulator: the character device that the
@@ -124,6 +125,15 @@ func (p *proxy) wait() int {
 
 // mayEnd carries out what is planned for the end; false where there must be none.
 func (p *proxy) mayEnd() bool {
+	p.mu.Lock()
+	ending, staying := p.ending, p.staying
+	p.mu.Unlock()
+	if ending {
+		return true
+	}
+	if staying {
+		return false
+	}
 	for _, f := range p.plan.at(PointExit, "") {
 		if f.Deaf {
 			p.deafen()
@@ -147,6 +157,9 @@ func (p *proxy) mayEnd() bool {
 			return false
 		}
 	}
+	p.mu.Lock()
+	p.ending = true
+	p.mu.Unlock()
 	return true
 }
 
