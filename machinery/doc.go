@@ -44,6 +44,8 @@
 //	suspended  error      the hypervisor broke down
 //	stopping   poweroff   the machine is off
 //	stopping   running    the guest ignored the power button
+//	stopping   paused     the driver dumps the memory of a guest that ignores the power button
+//	stopping   suspended  the guest took the power button for sleep
 //	stopping   error      the machine could not be stopped
 //	error      stopping   the machine is being stopped
 //	error      poweroff   Stop, or the hypervisor ended
@@ -95,8 +97,10 @@
 // # Concurrency and contexts
 //
 // The same machine runs one operation at a time; others wait their turn for as
-// long as their context lets them. Different machines never wait for each
-// other. State and Machines wait for nothing. A context that has ended on
+// long as their context lets them. Stop does not wait: it ends the operation
+// that has the turn and goes before those in line, which go on after it; whoever
+// wants a machine to stay off cancels them too. Different machines never wait for
+// each other. State and Machines wait for nothing. A context that has ended on
 // entry does nothing at all. What has to be cleared up is cleared up, in
 // bounded time, whatever became of the caller's context.
 //

@@ -35,7 +35,9 @@ type Machinery interface {
 	State(ctx context.Context, name string) (Status, error)
 
 	// Shutdown stops every machine that this driver holds, then does what
-	// Close does. Its error joins one [*Error] for each machine that failed.
+	// Close does. Give it a context of its own: one that has ended already, as a
+	// program's has after Ctrl-C, makes it do nothing, as with every operation.
+	// Its error joins one [*Error] for each machine that failed.
 	Shutdown(ctx context.Context) error
 
 	// Close lets go of the machines without stopping them; whoever opens the

@@ -3,6 +3,7 @@ package machinery_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -26,6 +27,7 @@ func TestStart(t *testing.T) {
 		poweroff, suspended       = machinery.StatePoweroff, machinery.StateSuspended
 	)
 	const restore, handle, stop = machinery.OpRestoreStart, machinery.OpHandlePaused, machinery.OpStop
+	const stopFailed = "stopping the machine again failed too: "
 	type ops = []machinery.Op
 	for _, tt := range []struct {
 		name  string
@@ -67,12 +69,12 @@ func TestStart(t *testing.T) {
 				state: func(context.Context) (machinery.Status, error) {
 					return machinery.Status{}, &machinery.Error{Op: machinery.OpState, Machine: "a", Kind: machinery.ErrClosed}
 				}}},
-			calls: ops{restore, stop}, kind: machinery.ErrClosed, text: []string{`state "a": the driver is closed`}},
+			calls: ops{restore, stop}, kind: machinery.ErrClosed, text: []string{`state "a": the driver is closed`, stopFailed}},
 		{name: "a machine that can neither be resumed nor stopped is both errors, the first first",
 			m: &pausable{scripted: scripted{state: states(paused), stop: fails(stop, machinery.ErrConnection, "libvirtd is down")},
 				handlePaused: fails(handle, machinery.ErrHypervisor, "disk is read-only")},
 			calls: ops{restore, handle, stop}, kind: machinery.ErrHypervisor,
-			text: []string{"disk is read-only", "stopping the machine again failed too: ", "libvirtd is down"}},
+			text: []string{"disk is read-only", stopFailed, "libvirtd is down"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -98,6 +100,9 @@ func TestStart(t *testing.T) {
 					if !strings.Contains(err.Error(), part) {
 						t.Errorf("the error reads\n%v\nwithout %q", err, part)
 					}
+				}
+				if told := strings.Contains(err.Error(), stopFailed); told != slices.Contains(tt.text, stopFailed) {
+					t.Errorf("that the stop failed is told: %v\n%v", told, err)
 				}
 			})
 		})

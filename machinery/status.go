@@ -22,7 +22,8 @@ const (
 	StateSuspended State = "suspended"
 	// StateError: the machine is not usable as it is, and Status.Reason says why:
 	// its configuration is wrong, its start failed, its guest or its
-	// hypervisor broke down, or someone else paused it. Stop leads out of it.
+	// hypervisor broke down, or someone else paused it. Stop leads out of it, except
+	// where the configuration is wrong.
 	StateError State = "error"
 )
 

@@ -31,6 +31,8 @@ var transitions = []Transition{
 	{StateSuspended, StateError, "the hypervisor broke down"},
 	{StateStopping, StatePoweroff, "the machine is off"},
 	{StateStopping, StateRunning, "the guest ignored the power button"},
+	{StateStopping, StatePaused, "the driver dumps the memory of a guest that ignores the power button"},
+	{StateStopping, StateSuspended, "the guest took the power button for sleep"},
 	{StateStopping, StateError, "the machine could not be stopped"},
 	{StateError, StateStopping, "the machine is being stopped"},
 	{StateError, StatePoweroff, "Stop, or the hypervisor ended"},

@@ -41,3 +41,28 @@ func TestRestoreAndStopCycle(t *testing.T) {
 		})
 	}
 }
+
+func TestAMachineStandsStillInWhateverRunStateItWasSaved(t *testing.T) {
+	snaps := realSnapshots(t)
+	for name, c := range map[string]struct {
+		snapshot []byte
+		standing string
+	}{"before it ran": {snaps.fresh, "prelaunch"}, "paused": {snaps.paused, "paused"}} {
+		t.Run(name, func(t *testing.T) {
+			s, m := restored(t, c.snapshot)
+			mustState(t, m, "vm", machinery.StatePaused, reasonFromSnapshot)
+			if got := m.byName["vm"].run.standing(); got != c.standing {
+				t.Errorf("the run state is %q, want %q", got, c.standing)
+			}
+			mustState(t, s.open(machinery.Options{}), "vm", machinery.StatePaused, reasonFromSnapshot)
+			if err := m.HandlePaused(limit(t), "vm"); err != nil {
+				t.Fatal(err)
+			}
+			mustState(t, m, "vm", machinery.StateRunning, "")
+			if err := m.Stop(limit(t), "vm"); err != nil {
+				t.Fatal(err)
+			}
+			s.clean()
+		})
+	}
+}

@@ -34,7 +34,7 @@ func TestAMistakeInMachineInfoIsShownWithItsPlace(t *testing.T) {
 		{`{"machine": {"start_args": ["-m", "16"]}`, ":1:41: this is not JSON: unexpected end"},
 		{`{"machine": {"start_args": ["-m"], "start_args": []}}`, `"machine.start_args" is there twice`},
 		{`{"machine": {"start_args": ["-m"]}, "machine": {}}`, `"machine" is there twice`},
-		{`{"machine": {"start_args": ["-m"]}} x`, ":1:38: this is not JSON: invalid character 'x' after top-level value"},
+		{`{"machine": {"start_args": ["-m"]}} x`, ":1:37: this is not JSON: invalid character 'x' after top-level value"},
 		{"{\n\"x\": [1, 2, tru]}", ":2:16: this is not JSON"},
 		{`{"machine": {"start_args": ["a\u0000b"]}}`, "NUL"},
 		{"{\"machine\": {\"start_args\": [\"\xff\"]}}", ":1:30: the file is not UTF-8"},

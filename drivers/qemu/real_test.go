@@ -54,8 +54,10 @@ func scratch(t testing.TB) string {
 
 // snapshots are the states of the small machine, made once for all tests with the real QEMU.
 type snapshots struct {
-	disk            []byte
-	paused, running []byte
+	disk    []byte
+	paused  []byte
+	running []byte
+	fresh   []byte // saved before the machine ever ran
 }
 
 var makeSnapshots = sync.OnceValues(func() (s snapshots, err error) {
@@ -74,7 +76,7 @@ var makeSnapshots = sync.OnceValues(func() (s snapshots, err error) {
 	args := c.with(disk)
 	args[len(args)-1] = "file=" + disk + ",format=raw,if=ide"
 	var said bytes.Buffer
-	cmd := exec.Command("qemu-system-x86_64", append(args, "-qmp", "unix:"+sock+",server=on,wait=off")...)
+	cmd := exec.Command("qemu-system-x86_64", append(args, "-S", "-qmp", "unix:"+sock+",server=on,wait=off")...)
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
 		return s, err
@@ -120,8 +122,14 @@ var makeSnapshots = sync.OnceValues(func() (s snapshots, err error) {
 			time.Sleep(2 * time.Millisecond) // the monitor of this test asks for no events
 		}
 	}
-	if err := m.Execute(ctx, "stop", nil, nil); err != nil {
+	if s.fresh, err = save("fresh"); err != nil {
 		return s, err
+	}
+	// The guest gets no further than into its firmware, so that any disk goes with the snapshots.
+	for _, command := range []string{"cont", "stop"} {
+		if err := m.Execute(ctx, command, nil, nil); err != nil {
+			return s, err
+		}
 	}
 	if s.paused, err = save("paused"); err != nil {
 		return s, err
@@ -205,7 +213,13 @@ func (s *site) open(o machinery.Options) *Machinery {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { m.Close() })
+	s.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := m.Shutdown(ctx); err != nil && !errors.Is(err, machinery.ErrClosed) {
+			s.t.Error(err)
+		}
+	})
 	return m
 }
 

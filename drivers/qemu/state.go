@@ -16,6 +16,10 @@ import (
 // stateTime is how long State waits for QEMU, which answers in less than a millisecond unless something is wrong.
 const stateTime = 2 * time.Second
 
+// leastTime is how long QEMU must have had before it may be said not to answer. A caller who gives State less is told that the
+// time was over.
+const leastTime = 100 * time.Millisecond
+
 // exitTime is how long a QEMU that has closed its connection may take to end, which it does within 5 ms.
 const exitTime = 200 * time.Millisecond
 
@@ -108,6 +112,7 @@ func (v *vm) ask(ctx context.Context, p *process, standing, why func() string, q
 	if p.over() {
 		return off(), nil
 	}
+	began := time.Now()
 	state, err := query(ctx)
 	if errors.Is(err, monitor.ErrDisconnected) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
 		p.wait(exitTime) // a QEMU without a monitor is about to end
@@ -118,7 +123,7 @@ func (v *vm) ask(ctx context.Context, p *process, standing, why func() string, q
 		return status, asError(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err)
 	case p.over():
 		return off(), nil
-	case errors.Is(ctx.Err(), context.Canceled):
+	case ctx.Err() != nil && (errors.Is(ctx.Err(), context.Canceled) || time.Since(began) < leastTime):
 		return machinery.Status{}, interrupted(machinery.OpState, v.machine.Name, ctx, "asking QEMU for the machine's state")
 	}
 	return machinery.Status{State: machinery.StateError, Reason: reasonNoAnswer,

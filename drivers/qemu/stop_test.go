@@ -278,7 +278,6 @@ func offSector() []byte {
 func TestAGuestThatSwitchesItselfOffIsPoweroff(t *testing.T) {
 	snaps := realSnapshots(t)
 	s := newSite(t)
-	// The snapshot was made before the guest had booted from the disk, so that any disk goes with it.
 	s.add("vm", offSector(), snaps.paused)
 	m := s.open(machinery.Options{})
 	for range 2 {

@@ -172,3 +172,45 @@ func trimZeros(s string) string {
 	}
 	return s
 }
+
+// appendIndented writes v over several lines, as qemu-img does.
+func appendIndented(b []byte, v any, depth int) []byte {
+	line := func(n int) {
+		b = append(b, '\n')
+		for range n {
+			b = append(b, "    "...)
+		}
+	}
+	switch v := v.(type) {
+	case []any:
+		if len(v) == 0 {
+			break
+		}
+		b = append(b, '[')
+		for i, e := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			line(depth + 1)
+			b = appendIndented(b, e, depth+1)
+		}
+		line(depth)
+		return append(b, ']')
+	case *dict:
+		if len(v.keys) == 0 {
+			break
+		}
+		b = append(b, '{')
+		for i, k := range v.byOrder() {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			line(depth + 1)
+			b = append(appendString(b, k), ": "...)
+			b = appendIndented(b, v.values[k], depth+1)
+		}
+		line(depth)
+		return append(b, '}')
+	}
+	return appendJSON(b, v)
+}

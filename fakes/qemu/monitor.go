@@ -40,7 +40,7 @@ func greeting() *dict {
 }
 
 func version() *dict {
-	return d("qemu", d("micro", versionMicro, "minor", versionMinor, "major", versionMajor), "package", versionPackage)
+	return d("qemu", d("major", versionMajor, "minor", versionMinor, "micro", versionMicro), "package", versionPackage)
 }
 
 // serve takes one client after the other until the character device has no more.
