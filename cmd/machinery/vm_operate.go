@@ -12,8 +12,8 @@ import (
 
 // vmOperation is a command that changes machines.
 type vmOperation struct {
-	name, short, long, example string
-	op                         machinery.Op
+	name, short, long string
+	op                machinery.Op
 	// timeout is the default of --timeout.
 	timeout time.Duration
 	do      func(ctx context.Context, m machinery.Machinery, name string) error

@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -154,7 +156,11 @@ func (d *Machinery) end(last func(*vm) error) error {
 	for i, v := range d.machines {
 		v.turns.close()
 		all.Go(func() {
-			t := v.turns.takeClosed(machinery.OpClose)
+			t, err := v.turns.takeClosed(machinery.OpClose, v.patience())
+			if err != nil {
+				failed[i] = v.notMyTurn(context.Background(), machinery.OpClose, err)
+				return
+			}
 			defer t.done()
 			failed[i] = last(v)
 			v.detach()

@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -136,8 +138,11 @@ func (v *vm) wentOff(r *run) {
 
 // notMyTurn is the error for an operation that did not get its turn.
 func (v *vm) notMyTurn(ctx context.Context, op machinery.Op, err error) error {
-	if errors.Is(err, errClosing) {
+	switch {
+	case errors.Is(err, errClosing):
 		return &machinery.Error{Op: op, Machine: v.machine.Name, Kind: machinery.ErrClosed}
+	case errors.Is(err, errStuck):
+		return fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "an earlier operation on the machine does not end, though it was cancelled; perhaps it waits for a file system that does not answer")
 	}
 	return interrupted(op, v.machine.Name, ctx, "waiting for another operation on the machine")
 }
@@ -147,9 +152,16 @@ func (v *vm) logDone(ctx context.Context, op machinery.Op, began time.Time, wait
 	if waited > time.Millisecond {
 		attrs = append(attrs, "waited", waited)
 	}
+	level, message := slog.LevelInfo, "operation done"
 	if err != nil {
-		v.log.WarnContext(ctx, "operation failed", append(attrs, "error", err)...)
-		return
+		attrs = append(attrs, "error", err)
+		message = "operation not done"
+		switch machinery.KindOf(err) {
+		case machinery.ErrStateReached, machinery.ErrUnexpectedState, machinery.ErrInterrupted, machinery.ErrBusy:
+			// Said to the caller, and nothing is wrong with the machine.
+		default:
+			level = slog.LevelWarn
+		}
 	}
-	v.log.InfoContext(ctx, "operation done", attrs...)
+	v.log.Log(ctx, level, message, attrs...)
 }

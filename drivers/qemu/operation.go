@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -5,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/machineries/machineries/machinery"
 )
@@ -14,6 +17,10 @@ var (
 	errStopped = errors.New("the machine was stopped meanwhile")
 	errClosing = errors.New("the driver was closed meanwhile")
 )
+
+// errStuck says that an operation did not end though it was told to: something in the kernel keeps it, such as a network file
+// system that does not answer.
+var errStuck = errors.New("the operation before it does not end")
 
 // turns serialises the operations of one machine. An operation holds its turn until it is done; the others wait in
 // line. Stop goes to the head of the line and cancels what runs. The zero value is ready.
@@ -60,8 +67,9 @@ func (q *turns) take(ctx context.Context, op machinery.Op) (*turn, error) {
 
 // overtake is take for Stop: it cancels the operation that has the turn and comes next. If ctx ends while it waits,
 // even another Stop that has the turn is made to hurry, and overtake waits on: what has the turn is in its clean-up,
-// which is bounded. cancelled is the operation that was cancelled, or empty.
-func (q *turns) overtake(ctx context.Context, op machinery.Op) (t *turn, cancelled machinery.Op, err error) {
+// which is bounded. If it takes longer than atMost all the same, the error is errStuck. cancelled is the operation that was
+// cancelled, or empty.
+func (q *turns) overtake(ctx context.Context, op machinery.Op, atMost time.Duration) (t *turn, cancelled machinery.Op, err error) {
 	q.mu.Lock()
 	if q.current != nil && !q.current.first {
 		cancelled = q.current.op
@@ -72,9 +80,13 @@ func (q *turns) overtake(ctx context.Context, op machinery.Op) (t *turn, cancell
 	if err != nil {
 		return nil, cancelled, err
 	}
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
 	select {
 	case <-t.ready:
 		return t, cancelled, t.ended
+	case <-timer.C:
+		return t, cancelled, q.giveUp(t)
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
@@ -82,15 +94,36 @@ func (q *turns) overtake(ctx context.Context, op machinery.Op) (t *turn, cancell
 		q.current.cancel(context.Cause(ctx))
 	}
 	q.mu.Unlock()
-	<-t.ready
-	return t, cancelled, t.ended
+	select {
+	case <-t.ready:
+		return t, cancelled, t.ended
+	case <-timer.C:
+		return t, cancelled, q.giveUp(t)
+	}
 }
 
-// takeClosed waits for the machine after close has been called: for the driver's own last work on it.
-func (q *turns) takeClosed(op machinery.Op) *turn {
+// takeClosed waits for the machine after close has been called, for the driver's own last work on it. The error is errStuck if
+// that takes longer than atMost.
+func (q *turns) takeClosed(op machinery.Op, atMost time.Duration) (*turn, error) {
 	t, _ := q.enqueue(context.Background(), op, true, true)
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	select {
+	case <-t.ready:
+		return t, nil
+	case <-timer.C:
+		return t, q.giveUp(t)
+	}
+}
+
+// giveUp takes t out of the line and returns errStuck, unless its turn came at the same moment.
+func (q *turns) giveUp(t *turn) error {
+	if q.leave(t) {
+		t.cancel(errStuck)
+		return errStuck
+	}
 	<-t.ready
-	return t
+	return t.ended
 }
 
 // enqueue puts an operation in line; it may have its turn at once.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 // option is what the driver knows of one of QEMU's command-line options. QEMU takes each as -name and as --name.

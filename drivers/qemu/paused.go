@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -23,7 +25,7 @@ func (v *vm) handlePaused(ctx context.Context) (err error) {
 	}
 	status, err := v.state(ctx)
 	if err != nil {
-		return asError(op, v.machine.Name, machinery.ErrHypervisor, err)
+		return fail(op, v.machine.Name, machinery.KindOf(err), err, "the machine cannot be resumed without knowing its state")
 	}
 	refuse := func(kind error, text string) error {
 		e := fail(op, v.machine.Name, kind, nil, text, status)

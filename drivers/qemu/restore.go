@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -84,7 +86,12 @@ func (v *vm) start(ctx context.Context, h *hold) (*run, error) {
 	if err == nil {
 		return r, nil
 	}
-	return nil, errors.Join(err, v.abandon(r))
+	if left := v.abandon(r); left != nil {
+		if e, is := errors.AsType[*machinery.Error](err); is {
+			e.Err = errors.Join(e.Err, left)
+		}
+	}
+	return nil, err
 }
 
 // launch prepares what QEMU needs and starts it.
@@ -131,7 +138,7 @@ func (v *vm) launch(r *run) (*feed, error) {
 	if err != nil {
 		return feed, refuse(machinery.ErrHypervisor, err, "QEMU cannot be started")
 	}
-	v.log.Debug("QEMU started", "pid", r.proc.pid, "arguments", args)
+	v.log.Debug("QEMU started", "pid", r.proc.pid)
 	err = r.note(func(l *ledger) { l.PID, l.Start = r.proc.pid, r.proc.start })
 	if err != nil {
 		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
@@ -216,9 +223,12 @@ func (r *run) loaded(ctx context.Context) (string, error) {
 	select {
 	case word := <-r.migration:
 		if word != "completed" {
-			// QEMU says why on its standard error and ends.
-			r.proc.wait(cleanupTime)
-			return "", errProcessGone
+			// QEMU says why on its standard error and ends, which ends ctx.
+			select {
+			case <-ctx.Done():
+			case <-time.After(cleanupTime):
+			}
+			return "", errors.New("QEMU says that the load failed, and does not end")
 		}
 	case <-m.Done():
 		return "", m.Err()
@@ -265,6 +275,7 @@ func (v *vm) abandon(r *run) error {
 		if !r.proc.wait(cleanupTime) {
 			// It keeps its files, and the lock with it, so that Stop can try again.
 			v.set(func() { v.run = r })
+			v.d.watchers.Go(func() { v.watch(r) })
 			return fmt.Errorf("its process %d does not end even when it is killed", r.proc.pid)
 		}
 		r.let()

@@ -1,3 +1,5 @@
+//go:build linux
+
 package qemu
 
 import (
@@ -13,7 +15,7 @@ import (
 func (v *vm) stop(ctx context.Context) error {
 	const op = machinery.OpStop
 	began := time.Now()
-	t, cancelled, err := v.turns.overtake(ctx, op)
+	t, cancelled, err := v.turns.overtake(ctx, op, v.patience())
 	if err != nil {
 		return v.notMyTurn(ctx, op, err)
 	}
@@ -23,6 +25,9 @@ func (v *vm) stop(ctx context.Context) error {
 	v.logDone(ctx, op, began, waited, err)
 	return err
 }
+
+// patience is how long an operation may take to end that was told to: another Stop has to wait for QEMU to quit and to die.
+func (v *vm) patience() time.Duration { return v.d.config.QuitTimeout + 3*cleanupTime }
 
 // stopNow is stop for whoever has the turn. cancelled is whether a start was ended for it: then the machine was not off.
 func (v *vm) stopNow(ctx context.Context, cancelled bool) error {

@@ -125,6 +125,7 @@ type chardev struct {
 	id       string
 	filename string
 	used     bool
+	there    bool // the first connection need not be waited for
 
 	next  func() (io.ReadWriteCloser, error) // the next connection; an error when there will be none
 	close func()
@@ -174,9 +175,9 @@ func openChardev(o chardevOption) (*chardev, error) {
 		if err != nil {
 			return nil, fmt.Errorf("Could not open '%s': %s", o.opts.get("path"), strerror(err))
 		}
-		c.next = once(writeOnly{f})
+		c.next, c.there = once(writeOnly{f}), true
 	case "stdio":
-		c.next = once(stdio{})
+		c.next, c.there = once(stdio{}), true
 	case "socket":
 		return c, c.openSocket(o.opts)
 	default:
@@ -214,7 +215,7 @@ func (c *chardev) openSocket(o *opts) error {
 		if err != nil {
 			return fmt.Errorf("Failed to connect to '%s': %s", path, strerror(err))
 		}
-		c.next = once(conn)
+		c.next, c.there = once(conn), true
 		return nil
 	}
 	c.filename += ",server=on"
@@ -245,7 +246,7 @@ func (c *chardev) openDescriptor(text string, server, wait bool) error {
 		if err != nil {
 			return fmt.Errorf("File descriptor '%s' is not a socket", text)
 		}
-		c.next = once(conn)
+		c.next, c.there = once(conn), true
 		return nil
 	}
 	l, err := net.FileListener(f)
@@ -273,6 +274,7 @@ func (c *chardev) accept(l *net.UnixListener, wait bool) error {
 		return fmt.Errorf("Failed to wait for a client: %s", strerror(err))
 	}
 	later := c.next
+	c.there = true
 	c.next = func() (io.ReadWriteCloser, error) {
 		if conn := first; conn != nil {
 			first = nil

@@ -15,6 +15,7 @@ import (
 // blockCommands tell of disks.
 var blockCommands = map[string]command{
 	"query-block":             {run: queryBlock},
+	"query-blockstats":        {args: []arg{{name: "query-nodes", kind: kindBool, optional: true}}, run: queryBlockStats},
 	"query-named-block-nodes": {args: []arg{{name: "flat", kind: kindBool, optional: true}}, run: queryNodes},
 }
 
@@ -54,6 +55,32 @@ func queryBlock(m *machine, _ *session, _ *dict) (any, error) {
 			e.set("tray_open", false)
 		}
 		e.set("inserted", m.inserted(dr, dr.format, nodeName(i, 0)))
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+// statNames are the counters of query-blockstats, which the fake does not keep.
+var statNames = strings.Fields(`unmap_operations unmap_merged flush_total_time_ns wr_highest_offset wr_total_time_ns failed_wr_operations failed_rd_operations
+	wr_merged wr_bytes failed_unmap_operations failed_flush_operations rd_total_time_ns invalid_unmap_operations flush_operations wr_operations unmap_bytes
+	rd_merged rd_bytes unmap_total_time_ns invalid_flush_operations rd_operations invalid_wr_operations invalid_rd_operations`)
+
+func blockStats(attached bool) *dict {
+	o := d("timed_stats", []any{}, "account_invalid", attached, "account_failed", attached)
+	for _, n := range statNames {
+		o.set(n, 0)
+	}
+	return o
+}
+
+func queryBlockStats(m *machine, _ *session, _ *dict) (any, error) {
+	list := []any{}
+	for i, dr := range m.drives {
+		e := d("device", dr.device(m.machine), "node-name", nodeName(i, 0), "stats", blockStats(true), "parent", d("node-name", nodeName(i, 1), "stats", blockStats(false),
+			"driver-specific", d("driver", "file", "discard-nb-ok", 0, "discard-nb-failed", 0, "discard-bytes-ok", 0)))
+		if dr.attached {
+			e.set("qdev", fmt.Sprintf("/machine/unattached/device[%d]", 17+i))
+		}
 		list = append(list, e)
 	}
 	return list, nil

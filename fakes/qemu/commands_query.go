@@ -29,6 +29,7 @@ var queryCommandsTable = map[string]command{
 		return nil, &qerror{"DeviceNotActive", "No balloon device has been activated"}
 	}},
 	"query-chardev": {run: queryChardev},
+	"query-pci":     {run: queryPCI},
 	"query-yank":    {oob: true, run: queryYank},
 }
 
@@ -62,7 +63,7 @@ func queryCPUs(m *machine, _ *session, _ *dict) (any, error) {
 // queryMachines answers with the machine that runs alone.
 func queryMachines(m *machine, _ *session, _ *dict) (any, error) {
 	e := d("name", m.machineType, "cpu-max", 255, "hotpluggable-cpus", true, "numa-mem-supported", false, "deprecated", false,
-		"default-cpu-type", "qemu64-x86_64-cpu", "default-ram-id", "pc.ram", "acpi", true)
+		"default-cpu-type", "qemu64-x86_64-cpu", "default-ram-id", "pc.ram")
 	for short, long := range machineTypes {
 		if long == m.machineType && short != long {
 			e.set("alias", short)
@@ -108,4 +109,47 @@ func queryYank(m *machine, _ *session, _ *dict) (any, error) {
 		}
 	}
 	return list, nil
+}
+
+// pciDevice is one that is on the board of a machine type.
+type pciDevice struct {
+	slot, function, device, class int
+	desc                          string
+	regions                       []any
+}
+
+// boards are the devices that every machine of a type has, as QEMU 7.2 lists them
+// under -nodefaults. What -device adds is not listed.
+var boards = map[bool][]pciDevice{
+	true: { // q35
+		{0, 0, 10688, 1536, "Host bridge", nil},
+		{31, 0, 10520, 1537, "ISA bridge", nil},
+		{31, 2, 10530, 262, "SATA controller", []any{
+			d("bar", 4, "type", "io", "address", -1, "size", 32), d("bar", 5, "type", "memory", "address", -1, "size", 4096, "prefetch", false, "mem_type_64", false)}},
+		{31, 3, 10544, 3077, "SMBus", []any{d("bar", 4, "type", "io", "address", -1, "size", 64)}},
+	},
+	false: { // i440fx
+		{0, 0, 4663, 1536, "Host bridge", nil},
+		{1, 0, 28672, 1537, "ISA bridge", nil},
+		{1, 1, 28688, 257, "IDE controller", []any{d("bar", 4, "type", "io", "address", -1, "size", 16)}},
+		{1, 3, 28947, 1664, "Bridge", nil},
+	},
+}
+
+func queryPCI(m *machine, _ *session, _ *dict) (any, error) {
+	devices := []any{}
+	for _, p := range boards[strings.Contains(m.machineType, "q35")] {
+		regions := p.regions
+		if regions == nil {
+			regions = []any{}
+		}
+		e := d("bus", 0, "slot", p.slot, "function", p.function, "class_info", d("desc", p.desc, "class", p.class),
+			"id", d("device", p.device, "vendor", 32902, "subsystem", 4352, "subsystem-vendor", 6900), "irq_pin", 0, "qdev_id", "", "regions", regions)
+		if p.function > 1 { // these have an interrupt
+			e.set("irq_pin", 1)
+			e.set("irq", 0)
+		}
+		devices = append(devices, e)
+	}
+	return []any{d("bus", 0, "devices", devices)}, nil
 }

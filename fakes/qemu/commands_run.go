@@ -154,15 +154,21 @@ func (m *machine) human(s *session, text string) string {
 	}
 	if run, ok := simple[fields[0]]; ok {
 		if len(fields) > 1 {
-			return fmt.Sprintf("%s: extraneous characters at the end of line\r\nTry \"help %s\" for more information\r\n", fields[0], fields[0])
+			name := fields[0]
+			for _, both := range []string{"cont|c", "stop|s", "quit|q"} {
+				if contains(strings.Split(both, "|"), name) {
+					name = both
+				}
+			}
+			return fmt.Sprintf("%s: extraneous characters at the end of line\r\nTry \"help %s\" for more information\r\n", name, fields[0])
 		}
 		if _, err := run(m, s, d()); err != nil {
 			return "Error: " + err.Error() + "\r\n"
 		}
 		return ""
 	}
-	if fields[0] == "info" {
-		return ""
+	if fields[0] == "info" && len(fields) > 1 {
+		return fmt.Sprintf("unknown command: 'info %s'\r\n", fields[1])
 	}
 	return fmt.Sprintf("unknown command: '%s'\r\n", fields[0])
 }

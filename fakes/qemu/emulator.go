@@ -384,26 +384,43 @@ func (m *machine) setUpSerials() error {
 			m.chardevs = append(m.chardevs, c)
 		}
 		c.used = true
-		if i == 0 {
-			go m.serveSerial(c)
+		if i > 0 {
+			continue
 		}
+		// Who is connected already must not miss the guest's first words.
+		var first *notify
+		if c.there {
+			conn, err := c.next()
+			if err != nil {
+				return failAt(o, err)
+			}
+			first = m.attach(c, conn)
+		}
+		go m.serveSerial(c, first)
 	}
 	return nil
 }
 
 // serveSerial lets one after the other talk to the guest.
-func (m *machine) serveSerial(c *chardev) {
+func (m *machine) serveSerial(c *chardev, connected *notify) {
 	for {
+		if connected != nil {
+			<-connected.gone
+			c.setOpen(false)
+		}
 		conn, err := c.next()
 		if err != nil {
 			return
 		}
-		n := newNotify(conn)
-		c.setOpen(true)
-		m.guest.Attach(n)
-		<-n.gone
-		c.setOpen(false)
+		connected = m.attach(c, conn)
 	}
+}
+
+func (m *machine) attach(c *chardev, conn io.ReadWriteCloser) *notify {
+	n := newNotify(conn)
+	c.setOpen(true)
+	m.guest.Attach(n)
+	return n
 }
 
 // serveHuman is a human monitor: lines in, text out.

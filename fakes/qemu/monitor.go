@@ -104,6 +104,7 @@ func (s *session) read(conn io.Reader) {
 		if uc != nil {
 			var oobn int
 			n, oobn, _, _, err = uc.ReadMsgUnix(buf, oob)
+			n = max(n, 0) // it is -1 with an error
 			if oobn > 0 {
 				s.receiveFDs(oob[:oobn])
 			}

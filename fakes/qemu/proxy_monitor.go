@@ -195,6 +195,7 @@ func (s *proxySession) fromClient(conn io.Reader) {
 		var err error
 		if uc != nil {
 			n, oobn, _, _, err = uc.ReadMsgUnix(buf, oob)
+			n = max(n, 0) // it is -1 with an error
 			if oobn > 0 {
 				s.keep(oob[:oobn])
 			}

@@ -17,8 +17,8 @@ var displayCommands = map[string]command{
 		{name: "head", kind: kindInt, optional: true}, {name: "format", kind: kindEnum, optional: true, values: strings.Fields("ppm png")}}, run: screendump},
 }
 
-// The text mode of a PC after power on.
-const screenWidth, screenHeight = 720, 400
+// What QEMU's screen has before a guest sets another mode.
+const screenWidth, screenHeight = 640, 480
 
 // screendump writes a picture of the screen: grey while the guest runs, black while
 // it does not.

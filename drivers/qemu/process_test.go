@@ -1,0 +1,136 @@
+//go:build linux
+
+package qemu
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestQEMUInheritsTheIntendedDescriptorsAndNothingElse(t *testing.T) {
+	snaps := realSnapshots(t)
+	// One that is not closed when a program is started, as careless libraries leave them.
+	secret, err := os.Open("/proc/version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Close()
+	_, m := restored(t, snaps.running)
+	pid := m.pid("vm")
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := m.byName["vm"].dir
+	for _, fd := range fds {
+		target, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name()))
+		if strings.HasPrefix(target, ours) || strings.Contains(target, "/proc/version") {
+			t.Errorf("descriptor %s is %s", fd.Name(), target)
+		}
+	}
+	if target, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/0", pid)); target != os.DevNull {
+		t.Errorf("standard input is %s", target)
+	}
+	if group, err := unix.Getpgid(pid); err != nil || group != pid {
+		t.Errorf("QEMU's process group is %d, %v; want its own", group, err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_CORE, nil, &limit); err != nil || limit.Cur != 0 || limit.Max != 0 {
+		t.Errorf("the limit for core files is %+v, %v", limit, err)
+	}
+}
+
+func TestWhatAProgramInheritsIsListedFrom3On(t *testing.T) {
+	s := newSite(t)
+	s.script("for f in /proc/self/fd/*; do readlink $f; done; exit 4")
+	var files []*os.File
+	for _, name := range []string{"a", "b"} {
+		f, err := os.Open(s.write(name, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	p, err := spawn(s.config.QEMU, nil, files, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.gone
+	defer p.release()
+	if p.ending.String() != "exit status 4" {
+		t.Errorf("it ended with %v", p.ending)
+	}
+	var opened []string
+	for line := range strings.Lines(p.tail()) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, s.dir) && line != s.config.QEMU {
+			opened = append(opened, filepath.Base(line))
+		}
+	}
+	if strings.Join(opened, " ") != "a b" {
+		t.Errorf("it has %q open, said %q", opened, p.tail())
+	}
+}
+
+func TestAProcessIsFoundAgainByItsIDAndStartTimeAlone(t *testing.T) {
+	p, err := spawn("/bin/sleep", []string{"60"}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.release()
+	if _, err := attach(p.pid, p.start+1); err != os.ErrProcessDone {
+		t.Errorf("with another start time: %v", err)
+	}
+	again, err := attach(p.pid, p.start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.release()
+	if again.over() {
+		t.Error("a living process is over")
+	}
+	again.kill()
+	<-p.gone
+	<-again.gone
+	for _, end := range []ending{p.ending, again.ending} {
+		// Whichever saw it first has the exit status.
+		if end.known && end.signal != syscall.SIGKILL {
+			t.Errorf("it ended with %v", end)
+		}
+	}
+	if _, err := attach(p.pid, p.start); err != os.ErrProcessDone {
+		t.Errorf("after its end: %v", err)
+	}
+	if _, err := attach(1<<30, 1); err != os.ErrProcessDone {
+		t.Errorf("a process that cannot be: %v", err)
+	}
+}
+
+func TestTheStartTimeIsReadWhateverTheProgramIsCalled(t *testing.T) {
+	dir := scratch(t)
+	data, err := os.ReadFile("/bin/sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, ") Z 1 (x")
+	if err := os.WriteFile(path, data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p, err := spawn(path, []string{"60"}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.release()
+	mine := mustStart(t)
+	if p.start < mine || p.start > mine+100*60*60 {
+		t.Errorf("it started at tick %d, this process at %d", p.start, mine)
+	}
+	p.kill()
+	<-p.gone
+}

@@ -1,0 +1,195 @@
+//go:build linux
+
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/machineries/machineries/internal/qcow2"
+	"github.com/machineries/machineries/machinery"
+	"golang.org/x/sys/unix"
+)
+
+func TestOnlyOneHoldsAMachineHoweverManyTakeItAndRemoveIt(t *testing.T) {
+	path := filepath.Join(scratch(t), "key")
+	var holders, had atomic.Int32
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 200 {
+				h, err := acquire(path)
+				if busy := (*heldError)(nil); errors.As(err, &busy) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := holders.Add(1); n != 1 {
+					t.Errorf("%d hold the machine", n)
+				}
+				had.Add(1)
+				if err := h.write(ledger{}); err != nil {
+					t.Error(err)
+				}
+				holders.Add(-1)
+				if had.Load()%3 == 0 {
+					h.unlock()
+				} else if err := h.remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if had.Load() == 0 {
+		t.Error("nobody ever held it")
+	}
+	h, err := acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+}
+
+func TestTheHolderIsNamedAndSeen(t *testing.T) {
+	path := filepath.Join(scratch(t), "key")
+	if _, is := held(path); is {
+		t.Error("a machine without a directory is held")
+	}
+	h, err := acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = acquire(path)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+		t.Errorf("the second hold: %v", err)
+	}
+	if pid, is := held(path); !is || pid != os.Getpid() {
+		t.Errorf("held says %d, %v", pid, is)
+	}
+	h.unlock()
+	if _, is := held(path); is {
+		t.Error("the machine is held after it was let go of")
+	}
+	h, err = acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.remove(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAMachinesDirectoryThatIsNotItsOwnIsRefused(t *testing.T) {
+	dir := scratch(t)
+	elsewhere := filepath.Join(dir, "elsewhere")
+	path := filepath.Join(dir, "key")
+	for what, make := range map[string]func() error{
+		"a link":      func() error { return errors.Join(os.Mkdir(elsewhere, 0o700), os.Symlink(elsewhere, path)) },
+		"a file":      func() error { return os.WriteFile(path, nil, 0o600) },
+		"open to all": func() error { return errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, 0o777)) },
+		"with a lock that is a link": func() error {
+			return errors.Join(os.Mkdir(path, 0o700), os.Symlink(filepath.Join(dir, "victim"), filepath.Join(path, lockFile)))
+		},
+	} {
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		if h, err := acquire(path); err == nil {
+			h.unlock()
+			t.Errorf("%s is taken", what)
+		}
+		if fileExists(filepath.Join(dir, "victim")) || fileExists(filepath.Join(elsewhere, lockFile)) {
+			t.Errorf("%s was followed", what)
+		}
+		os.RemoveAll(path)
+		os.RemoveAll(elsewhere)
+	}
+}
+
+func TestMachinesThatDifferInAnythingHaveDifferentKeys(t *testing.T) {
+	seen := map[string][]string{}
+	for _, names := range [][]string{
+		{"a", "b", "c"}, {"ab", "", "c"}, {"a", "bc", ""}, {"", "ab", "c"}, {"a\x00b", "", "c"}, {"a", "b,c", ""}, {"a/b", "", "c"}, {"1:a", "b", "c"},
+	} {
+		key := machineKey(names[0], names[1], names[2])
+		if len(key) != keyLength || seen[key] != nil {
+			t.Errorf("%q and %q have the key %s", names, seen[key], key)
+		}
+		seen[key] = names
+	}
+}
+
+func TestTheDefaultRuntimeDirectoryIsThisUsersOwn(t *testing.T) {
+	dir := scratch(t)
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	if got := defaultRuntimeDir(); got != filepath.Join(dir, "machineries") {
+		t.Errorf("with XDG_RUNTIME_DIR it is %s", got)
+	}
+	other := "/run/machineries"
+	if os.Geteuid() != 0 {
+		other = fmt.Sprintf("/tmp/machineries-%d", os.Geteuid())
+	}
+	for _, value := range []string{"", "relative", dir + "/nonexistent"} {
+		t.Setenv("XDG_RUNTIME_DIR", value)
+		if got := defaultRuntimeDir(); got != other {
+			t.Errorf("with XDG_RUNTIME_DIR=%q it is %s, want %s", value, got, other)
+		}
+	}
+}
+
+func TestADisposableDiskOfAnEarlierBootIsReplacedUnlessItIsInUse(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.running)
+	m := s.open(machinery.Options{})
+	overlay := m.byName["vm"].overlay
+	if err := os.WriteFile(overlay, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(overlay, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As a QEMU does that has the image open.
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: lockFirst, Len: 1}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+		t.Fatal(err)
+	}
+	err = m.RestoreStart(limit(t), "vm")
+	mustKind(t, err, machinery.ErrHypervisor)
+	if !strings.Contains(err.Error(), overlay) {
+		t.Errorf("%v does not name %s", err, overlay)
+	}
+	f.Close()
+	if err := m.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := qcow2.Inspect(overlay); err != nil || info.Format != "qcow2" {
+		t.Errorf("the disposable disk is %+v, %v", info, err)
+	}
+	if info, err := os.Stat(overlay); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("its mode is %v, %v", info.Mode(), err)
+	}
+	if !imageInUse(overlay) {
+		t.Error("QEMU's locks on the image are not seen")
+	}
+	if err := m.Stop(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	s.clean()
+}
