@@ -48,8 +48,9 @@ type Options struct {
 	// RuntimeDir is where the driver keeps what belongs to running machines.
 	// Empty means the driver's default.
 	RuntimeDir string
-	// EndMachines makes running machines end with the process that drives
-	// them, where the driver can do that. The default lets them run on.
+	// EndMachines makes machines end with the driver that holds them, by Close
+	// or because its process ends, where the driver can do that. The default
+	// lets them run on.
 	EndMachines bool
 	// Strict makes unknown keys in the configuration errors.
 	Strict bool

@@ -32,7 +32,11 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 	}
 	r := newRun(v, h, *l)
 	r.proc = p
-	ctx, cancel := context.WithTimeout(ctx, adoptTime)
+	atMost := adoptTime
+	if op == machinery.OpStop {
+		atMost = min(atMost, v.d.config.QuitTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	m, err := r.master(ctx)
 	if err != nil {

@@ -4,7 +4,6 @@ package qemu
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -134,7 +133,7 @@ func parseArgs(args []string, disk string) (*commandArgs, error) {
 		c.problems = append(c.problems, fmt.Errorf("no argument has %s in it, so the machine would have no disk or write to its base; put it where the disk's path goes, as in -drive file=%s,format=qcow2", placeholder, placeholder))
 	}
 	if len(c.problems) > 0 {
-		return nil, errors.Join(c.problems...)
+		return nil, join(c.problems)
 	}
 	return line, nil
 }

@@ -56,14 +56,46 @@ func (c *argChecker) serial(value string) string {
 
 // descriptors refuses numbers of descriptors: QEMU would take one of the driver's sockets for it.
 func (c *argChecker) descriptors(value string) string {
+	if strings.HasPrefix(value, "{") {
+		node := map[string]any{}
+		if err := json.Unmarshal([]byte(value), &node); err != nil {
+			return "it is not JSON: " + err.Error()
+		}
+		return c.descriptorsIn(node)
+	}
 	for _, s := range settings(value) {
-		key := s.key[strings.LastIndexByte(s.key, '.')+1:]
-		if slices.Contains([]string{"fd", "fds", "vhostfd", "vhostfds", "sock_fd"}, key) && s.value != "" {
-			return whyFDs
+		if problem := c.descriptor(s.key, s.value); problem != "" {
+			return problem
 		}
-		if key == "chardev" && strings.HasPrefix(s.value, ownPrefix) {
-			return fmt.Sprintf("what is named %s… is the driver's own", ownPrefix)
+	}
+	return ""
+}
+
+// descriptorsIn is descriptors for a value in JSON.
+func (c *argChecker) descriptorsIn(node map[string]any) string {
+	for key, v := range node {
+		problem := ""
+		if inner, is := v.(map[string]any); is {
+			problem = c.descriptorsIn(inner)
+		} else {
+			problem = c.descriptor(key, fmt.Sprint(v))
 		}
+		if problem != "" {
+			return problem
+		}
+	}
+	return ""
+}
+
+// descriptor looks at one setting.
+func (c *argChecker) descriptor(key, value string) string {
+	key = key[strings.LastIndexByte(key, '.')+1:]
+	switch {
+	case value == "":
+	case slices.Contains([]string{"fd", "fds", "vhostfd", "vhostfds", "sock_fd"}, key):
+		return whyFDs
+	case key == "chardev" && strings.HasPrefix(value, ownPrefix):
+		return fmt.Sprintf("what is named %s… is the driver's own", ownPrefix)
 	}
 	return ""
 }
@@ -89,29 +121,25 @@ func (c *argChecker) writable(path string) string {
 }
 
 func (c *argChecker) drive(value string) string {
-	files, protected := 0, false
+	last := map[string]string{} // of a key that is there twice QEMU takes the last
+	named := false
 	for _, s := range settings(value) {
-		switch s.key {
-		case "file", "file.filename":
-			if strings.Contains(s.value, placeholder) {
-				return ""
-			}
-			if c.isBase(s.value) {
-				return c.namesBase()
-			}
-			if s.value != "" {
-				files++
-			}
-		case "media":
-			protected = protected || s.value == "cdrom"
-		case "readonly", "read-only", "snapshot":
-			protected = protected || s.value == "on"
+		last[s.key] = s.value
+		if s.key != "file" && !strings.HasSuffix(s.key, ".filename") {
+			continue
 		}
+		switch {
+		case strings.Contains(s.value, placeholder):
+			return ""
+		case c.isBase(s.value):
+			return c.namesBase()
+		}
+		named = named || s.value != ""
 	}
-	if files > 0 && !protected {
-		return whyReverts + "; add readonly=on or snapshot=on"
+	if !named || last["media"] == "cdrom" || last["readonly"] == "on" || last["read-only"] == "on" || last["snapshot"] == "on" {
+		return ""
 	}
-	return ""
+	return whyReverts + "; add readonly=on or snapshot=on"
 }
 
 func (c *argChecker) blockdev(value string) string {

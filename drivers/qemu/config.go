@@ -3,6 +3,7 @@
 package qemu
 
 import (
+	"errors"
 	"time"
 
 	"github.com/machineries/machineries/machinery/config"
@@ -108,9 +109,22 @@ func FromDocument(doc *config.Document) Config {
 			AgentPort:    e.Int("agent_port"),
 			Tags:         e.Strings("tags"),
 			Interface:    e.String("interface"),
-			problem:      e.Err(),
+			problem:      onOneLine(e.Err()),
 			place:        e.Position().String(),
 		})
 	}
 	return c
+}
+
+// onOneLine is what a configuration's schema found wrong with a machine, without the lines of the file.
+func onOneLine(err error) error {
+	found, is := errors.AsType[config.Problems](err)
+	if !is {
+		return err
+	}
+	var problems []error
+	for _, d := range found.Errors() {
+		problems = append(problems, d)
+	}
+	return join(problems)
 }

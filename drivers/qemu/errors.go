@@ -47,3 +47,28 @@ func asError(op machinery.Op, name string, kind error, err error) error {
 	}
 	return &machinery.Error{Op: op, Machine: name, Kind: kind, Err: err}
 }
+
+// several is a number of problems as one error on one line.
+type several []error
+
+func (s several) Error() string {
+	texts := make([]string, len(s))
+	for i, err := range s {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap makes errors.Is and errors.As see each.
+func (s several) Unwrap() []error { return s }
+
+// join is the problems as one error; nil if there is none.
+func join(problems []error) error {
+	switch len(problems) {
+	case 0:
+		return nil
+	case 1:
+		return problems[0]
+	}
+	return several(problems)
+}

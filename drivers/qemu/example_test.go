@@ -11,22 +11,29 @@ import (
 	"github.com/machineries/machineries/machinery"
 )
 
-// patient is a driver that does all that the QEMU driver does, but gives each machine a moment to write its disk back before
-// it is stopped.
-type patient struct {
+// counting is a driver that does all that the QEMU driver does, and says how much each machine wrote to its disks before it
+// is stopped.
+type counting struct {
 	*qemu.Machinery
-	moment time.Duration
 }
 
-// Stop overrides one operation. It uses a command of QEMU's own through the machine's monitor.
-func (p *patient) Stop(ctx context.Context, name string) error {
-	if m, err := p.Monitor(ctx, name); err == nil {
-		flush, cancel := context.WithTimeout(ctx, p.moment)
-		defer cancel()
+// Stop overrides one operation. It uses a command of QEMU's own, on the machine's monitor.
+func (c *counting) Stop(ctx context.Context, name string) error {
+	if m, err := c.Monitor(ctx, name); err == nil {
+		var disks []struct {
+			Device string
+			Stats  struct {
+				Written int64 `json:"wr_bytes"`
+			}
+		}
 		// Whatever becomes of it, the machine is stopped.
-		_ = m.Execute(flush, "system_wakeup", nil, nil)
+		asking, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if err := m.Execute(asking, "query-blockstats", nil, &disks); err == nil {
+			fmt.Println(name, "wrote", disks)
+		}
 	}
-	return p.Machinery.Stop(ctx, name)
+	return c.Machinery.Stop(ctx, name)
 }
 
 // A driver of one's own can embed this one and override a part of it.
@@ -36,7 +43,7 @@ func ExampleMachinery() {
 		fmt.Println(err)
 		return
 	}
-	var m machinery.Machinery = &patient{Machinery: inner, moment: time.Second}
+	var m machinery.Machinery = &counting{inner}
 	defer m.Close()
 	fmt.Println(m.Stop(context.Background(), "win10_1"))
 	// Output: open: QEMU cannot be used: stat /no/qemu/here: no such file or directory

@@ -162,7 +162,7 @@ func (v *vm) check(m MachineConfig) error {
 		}
 	}
 	note(err, "%s", where)
-	return errors.Join(problems...)
+	return join(problems)
 }
 
 // refuseShared refuses machines that share a disk or a snapshot, by whichever names: one's run would be the other's.
@@ -190,12 +190,20 @@ func refuseShared(machines []*vm) {
 				first[id] = c
 				continue
 			}
-			c.v.bad = errors.Join(c.v.bad, sharing(c.what, c.path, other.what, other.v, other.path))
+			c.v.worse(sharing(c.what, c.path, other.what, other.v, other.path))
 			if other.v != v {
-				other.v.bad = errors.Join(other.v.bad, sharing(other.what, other.path, c.what, v, c.path))
+				other.v.worse(sharing(other.what, other.path, c.what, v, c.path))
 			}
 		}
 	}
+}
+
+// worse adds a problem to those of a machine.
+func (v *vm) worse(problem error) {
+	if v.bad != nil {
+		problem = several{v.bad, problem}
+	}
+	v.bad = problem
 }
 
 func sharing(what, path, otherWhat string, other *vm, otherPath string) error {

@@ -275,6 +275,36 @@ func TestAStrangerWithTheSameProcessIDIsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestAQEMUWhoseIDWasNeverNotedIsFoundByItsCommandLine(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.paused)
+	m := s.open(machinery.Options{})
+	if err := m.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	pid := m.pid("vm")
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// As if the driver had died between starting QEMU and noting that it had.
+	changeLedger(t, m, "vm", func(l *ledger) { l.PID, l.Start, l.Phase, l.Standing = 0, 0, phaseStarting, "" })
+	m = s.open(machinery.Options{})
+	mustState(t, m, "vm", machinery.StatePaused, reasonFromSnapshot)
+	mustKind(t, m.RestoreStart(limit(t), "vm"), machinery.ErrUnexpectedState)
+	if err := m.HandlePaused(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.pid("vm"); got != pid {
+		t.Errorf("process %d was taken over, want %d", got, pid)
+	}
+	mustState(t, m, "vm", machinery.StateRunning, "")
+	if err := m.Stop(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	s.clean()
+}
+
 func mustStart(t *testing.T) uint64 {
 	start, err := startTime(os.Getpid())
 	if err != nil {

@@ -79,6 +79,9 @@ func spawn(path string, args []string, files []*os.File, by *starter) (*process,
 	if err == nil {
 		p.start, err = startTime(p.pid)
 	}
+	// A core file would hold the guest's memory. This is done before anything can reap the process, whose id is its own until
+	// then; one that has ended already leaves no core file either.
+	_ = unix.Prlimit(p.pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
 	if err == nil {
 		err = p.observe(pidfd)
 	}
@@ -89,8 +92,6 @@ func spawn(path string, args []string, files []*os.File, by *starter) (*process,
 		return nil, fmt.Errorf("the process that was started cannot be watched: %w", err)
 	}
 	_ = child.Release() // it is waited for by its pidfd
-	// A core file would hold the guest's memory. A QEMU that is gone already leaves none either.
-	_ = unix.Prlimit(p.pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
 	return p, nil
 }
 
@@ -159,7 +160,17 @@ func (p *process) over() bool {
 	if err == nil {
 		err = raw.Control(func(fd uintptr) { over = ended(int(fd)) })
 	}
-	return err != nil || over
+	if err == nil {
+		return over
+	}
+	// It was let go of.
+	select {
+	case <-p.gone:
+		return true
+	default:
+	}
+	start, err := startTime(p.pid)
+	return err != nil || start != p.start
 }
 
 // reap takes the exit status of a child. The process group dies with its leader: a wrapper's children too.

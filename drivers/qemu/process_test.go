@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,7 +16,6 @@ import (
 
 func TestQEMUInheritsTheIntendedDescriptorsAndNothingElse(t *testing.T) {
 	snaps := realSnapshots(t)
-	// One that is not closed when a program is started, as careless libraries leave them.
 	secret, err := os.Open("/proc/version")
 	if err != nil {
 		t.Fatal(err)
@@ -43,6 +43,23 @@ func TestQEMUInheritsTheIntendedDescriptorsAndNothingElse(t *testing.T) {
 	var limit unix.Rlimit
 	if err := unix.Prlimit(pid, unix.RLIMIT_CORE, nil, &limit); err != nil || limit.Cur != 0 || limit.Max != 0 {
 		t.Errorf("the limit for core files is %+v, %v", limit, err)
+	}
+}
+
+// After Close nobody reads what QEMU prints. It must not die of that.
+func TestQEMUOutlivesTheReaderOfItsOutput(t *testing.T) {
+	_, m := restored(t, realSnapshots(t).running)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.pid("vm")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if mask, is := strings.CutPrefix(line, "SigIgn:"); is {
+			ignored, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+			if err != nil || ignored&(1<<(syscall.SIGPIPE-1)) == 0 {
+				t.Errorf("QEMU does not ignore SIGPIPE: %s %v", mask, err)
+			}
+		}
 	}
 }
 

@@ -62,8 +62,9 @@ func (v *vm) stateOfRun(ctx context.Context, r *run) (machinery.Status, error) {
 	}
 	return v.ask(ctx, r.proc, r.standing, r.whyGone, func(ctx context.Context) (string, error) {
 		state, err := queryStatus(ctx, m)
-		if errors.Is(err, monitor.ErrDisconnected) && !r.proc.wait(exitTime) {
-			return v.readState(ctx) // the connection broke; QEMU may be well
+		if errors.Is(err, monitor.ErrClosed) || errors.Is(err, monitor.ErrDisconnected) && !r.proc.wait(exitTime) {
+			// The connection broke, or the machine was let go of meanwhile. QEMU may be well.
+			return v.readState(ctx)
 		}
 		return state, err
 	})
@@ -98,7 +99,7 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 		}
 		return l.Standing
 	}
-	why := func() string { return fmt.Sprintf("its QEMU (process %d) has ended", l.PID) }
+	why := func() string { return fmt.Sprintf("its QEMU (process %d) has ended", p.pid) }
 	return v.ask(ctx, p, standing, why, func(ctx context.Context) (_ string, err error) {
 		state, err = v.readState(ctx)
 		return state, err

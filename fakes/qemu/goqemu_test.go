@@ -87,24 +87,29 @@ func askDomain(t *testing.T, socket string) domainFacts {
 	must(err)
 	must(screen.Close())
 	f.ScreenMagic = string(magic)
-	events, done, err := dom.Events()
+	stream, done, err := dom.Events()
 	must(err)
+	// go-qemu does nothing else while an event is unread, and events come before the
+	// replies of the commands that cause them.
+	events := make(chan string, 64)
+	go func() {
+		for e := range stream {
+			events <- e.Event
+		}
+		close(events)
+	}()
 	must(dom.SystemReset())
 	must(dom.SystemPowerdown())
 	for _, want := range []string{"RESET", "POWERDOWN"} {
 		select {
 		case e := <-events:
-			if e.Event != want {
-				t.Errorf("event %s, want %s", e.Event, want)
+			if e != want {
+				t.Errorf("event %s, want %s", e, want)
 			}
 		case <-time.After(patience):
 			t.Fatalf("no event %s", want)
 		}
 	}
-	go func() {
-		for range events {
-		}
-	}()
 	_, err = dom.Run(qmp.Command{Execute: "cont"})
 	must(err)
 	st, err = dom.Status()
@@ -151,7 +156,10 @@ func TestGoQemuSaysTheSameOfTheRealEmulator(t *testing.T) {
 	onReal := askDomain(t, start(t, real, args...).socket)
 	// Devices that are added are not in the fake's list, and other builds are other
 	// versions.
-	ignore := cmp.FilterPath(func(p cmp.Path) bool { n := p.Last().String(); return n == ".PCI" || n == ".Version" || n == ".Package" }, cmp.Ignore())
+	ignore := cmp.FilterPath(func(p cmp.Path) bool {
+		n := p.Last().String()
+		return n == ".PCI" || n == ".Version" || n == ".Package"
+	}, cmp.Ignore())
 	if diff := cmp.Diff(onReal, onFake, ignore); diff != "" {
 		t.Errorf("(-real +fake):\n%s", diff)
 	}

@@ -327,5 +327,4 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-
 func itoa(n int) string { return strconv.Itoa(n) }
