@@ -31,6 +31,15 @@ type Lab interface {
 	Close() error
 }
 
+// Homed is a lab that keeps something between benches, such as the snapshots
+// that it makes machines from. Home is called before anything else with a
+// directory for that, with a short path, which the suite removes when the run is
+// over, however it ends. A lab that is used without this call keeps such things
+// in a temporary directory, and removes it in Close.
+type Homed interface {
+	Home(dir string)
+}
+
 // LabInfo is what the report says about a lab.
 type LabInfo struct {
 	// Name is the lab's name in verdicts, such as "fake-qemu".

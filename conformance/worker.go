@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -94,6 +95,9 @@ const exitLeash = 3
 
 func (s *Subject) work(o *order, sink *eventSink) error {
 	if s.Lab != nil {
+		if lab, ok := s.Lab.(Homed); ok {
+			lab.Home(filepath.Join(o.Dir, "lab"))
+		}
 		info, err := s.Lab.Info(context.Background())
 		if err != nil {
 			return fmt.Errorf("the lab: %w", err)

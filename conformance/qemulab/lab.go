@@ -49,11 +49,15 @@ type Lab struct {
 	version  string
 
 	mu    sync.Mutex
+	home  string // where dir is made; empty for a temporary directory
 	dir   string
 	saves map[template]*saved
 }
 
-var _ conformance.Lab = (*Lab)(nil)
+var (
+	_ conformance.Lab   = (*Lab)(nil)
+	_ conformance.Homed = (*Lab)(nil)
+)
 
 // New returns the lab. It fails if the emulator is not there or runs no guest.
 func New(ctx context.Context, o Options) (*Lab, error) {
@@ -151,6 +155,13 @@ func (l *Lab) Offers(f conformance.Feature) (bool, string) {
 	return false, "the QEMU lab does not know it"
 }
 
+// Home implements conformance.Homed.
+func (l *Lab) Home(dir string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.home = dir
+}
+
 // Close implements conformance.Lab.
 func (l *Lab) Close() error {
 	l.mu.Lock()
@@ -168,7 +179,13 @@ func (l *Lab) tempDir() (string, error) {
 	if l.dir != "" {
 		return l.dir, nil
 	}
-	dir, err := os.MkdirTemp("/tmp", "mml-")
+	dir := l.home
+	var err error
+	if dir == "" {
+		dir, err = os.MkdirTemp("/tmp", "mml-")
+	} else {
+		err = os.MkdirAll(dir, 0o700)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -216,6 +216,7 @@ func (c *chardev) openSocket(o *opts) error {
 			return fmt.Errorf("Failed to connect to '%s': %s", path, strerror(err))
 		}
 		c.next, c.there = once(conn), true
+		c.filename = "unix:" // QEMU does not say whom it called
 		return nil
 	}
 	c.filename += ",server=on"

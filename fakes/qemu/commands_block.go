@@ -61,15 +61,18 @@ func queryBlock(m *machine, _ *session, _ *dict) (any, error) {
 }
 
 // statNames are the counters of query-blockstats, which the fake does not keep.
-var statNames = strings.Fields(`unmap_operations unmap_merged flush_total_time_ns wr_highest_offset wr_total_time_ns failed_wr_operations failed_rd_operations
-	wr_merged wr_bytes failed_unmap_operations failed_flush_operations rd_total_time_ns invalid_unmap_operations flush_operations wr_operations unmap_bytes
-	rd_merged rd_bytes unmap_total_time_ns invalid_flush_operations rd_operations invalid_wr_operations invalid_rd_operations`)
+var statNames = strings.Fields(`rd_bytes wr_bytes unmap_bytes rd_operations wr_operations flush_operations unmap_operations rd_total_time_ns wr_total_time_ns
+	flush_total_time_ns unmap_total_time_ns wr_highest_offset rd_merged wr_merged unmap_merged failed_rd_operations failed_wr_operations
+	failed_flush_operations failed_unmap_operations invalid_rd_operations invalid_wr_operations invalid_flush_operations invalid_unmap_operations`)
 
 func blockStats(attached bool) *dict {
-	o := d("timed_stats", []any{}, "account_invalid", attached, "account_failed", attached)
+	o := d()
 	for _, n := range statNames {
 		o.set(n, 0)
 	}
+	o.set("account_invalid", attached)
+	o.set("account_failed", attached)
+	o.set("timed_stats", []any{})
 	return o
 }
 

@@ -3,6 +3,8 @@
 package qemu
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -36,7 +38,7 @@ func getfd(m *machine, s *session, args *dict) (any, error) {
 func closefd(m *machine, _ *session, args *dict) (any, error) {
 	fd, err := m.takeNamed(args.str("fdname"))
 	if err != nil {
-		return nil, err
+		return nil, generic("File descriptor named '%s' not found", args.str("fdname"))
 	}
 	unix.Close(fd)
 	return nil, nil
@@ -64,7 +66,7 @@ func addFD(m *machine, s *session, args *dict) (any, error) {
 			return nil, generic("Parameter 'fdset-id' expects a non-negative value")
 		}
 	}
-	set := m.addToSet(id, setFD{fd, args.str("opaque")})
+	set := m.addToSet(id, setFD{fd: fd, opaque: args.str("opaque")})
 	return d("fdset-id", set.id, "fd", fd), nil
 }
 
@@ -85,7 +87,7 @@ func (m *machine) addToSet(id int, fd setFD) *fdset {
 		copy(m.fdsets[at+1:], m.fdsets[at:])
 		m.fdsets[at] = set
 	}
-	set.fds = append([]setFD{fd}, set.fds...)
+	set.fds = append(set.fds, fd)
 	return set
 }
 
@@ -110,32 +112,39 @@ func removeFD(m *machine, _ *session, args *dict) (any, error) {
 	if set == nil {
 		return nil, missing()
 	}
-	var keep []setFD
-	for _, f := range set.fds {
-		if args.has("fd") && int64(f.fd) != args.num("fd") {
-			keep = append(keep, f)
-			continue
+	found := false
+	for i := range set.fds {
+		if !args.has("fd") || int64(set.fds[i].fd) == args.num("fd") {
+			set.fds[i].removed, found = true, true
 		}
-		unix.Close(f.fd)
 	}
-	if args.has("fd") && len(keep) == len(set.fds) {
+	if !found {
 		return nil, missing()
 	}
-	set.fds = keep
-	if len(keep) == 0 {
-		for i, s := range m.fdsets {
-			if s == set {
-				m.fdsets = append(m.fdsets[:i], m.fdsets[i+1:]...)
-				break
-			}
-		}
-	}
+	m.cleanUp(set)
 	return nil, nil
+}
+
+// cleanUp closes what was removed. QEMU does so only while the guest runs: until
+// then it is listed as before.
+func (m *machine) cleanUp(set *fdset) {
+	if !m.running() {
+		return
+	}
+	set.fds = slices.DeleteFunc(set.fds, func(f setFD) bool {
+		if f.removed {
+			unix.Close(f.fd)
+		}
+		return f.removed
+	})
+	if len(set.fds) == 0 {
+		m.fdsets = slices.DeleteFunc(m.fdsets, func(s *fdset) bool { return s == set })
+	}
 }
 
 func queryFDSets(m *machine, _ *session, _ *dict) (any, error) {
 	list := []any{}
-	for _, s := range m.fdsets {
+	for _, s := range slices.Backward(m.fdsets) { // QEMU's order
 		fds := []any{}
 		for _, f := range s.fds {
 			e := d("fd", f.fd)

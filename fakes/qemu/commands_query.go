@@ -87,7 +87,8 @@ func queryMice(*machine, *session, *dict) (any, error) {
 
 func queryChardev(m *machine, _ *session, _ *dict) (any, error) {
 	list := []any{}
-	// QEMU lists them by name, as its object tree does.
+	// QEMU lists them as its hash table of objects has them; here it is the order in
+	// which they were made.
 	for _, c := range m.chardevs {
 		list = append(list, d("frontend-open", true, "filename", c.describe(), "label", c.id))
 	}
@@ -103,9 +104,9 @@ func (c *chardev) describe() string {
 
 func queryYank(m *machine, _ *session, _ *dict) (any, error) {
 	list := []any{}
-	for i := len(m.chardevs) - 1; i >= 0; i-- {
-		if strings.Contains(m.chardevs[i].filename, "unix:") {
-			list = append(list, d("type", "chardev", "id", m.chardevs[i].id))
+	for _, c := range m.chardevs {
+		if strings.Contains(c.filename, "unix:") {
+			list = append(list, d("type", "chardev", "id", c.id))
 		}
 	}
 	return list, nil

@@ -156,7 +156,7 @@ func (m *machine) human(s *session, text string) string {
 		if len(fields) > 1 {
 			name := fields[0]
 			for _, both := range []string{"cont|c", "stop|s", "quit|q"} {
-				if contains(strings.Split(both, "|"), name) {
+				if slices.Contains(strings.Split(both, "|"), name) {
 					name = both
 				}
 			}
@@ -179,6 +179,3 @@ func (m *machine) uuidText() string {
 	}
 	return m.uuid
 }
-
-// contains is here for the tables of the other command files.
-func contains(list []string, s string) bool { return slices.Contains(list, s) }

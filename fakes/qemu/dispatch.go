@@ -183,7 +183,7 @@ func (a arg) check(v any, path string) *qerror {
 			return wrong()
 		}
 		for i, e := range list {
-			if err := (arg{name: a.name, kind: kindEnum, values: a.values}).check(e, fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			if err := (arg{name: "null", kind: kindEnum, values: a.values}).check(e, fmt.Sprintf("%s[%d]", path, i)); err != nil {
 				return err
 			}
 		}

@@ -177,7 +177,10 @@ func (f Fault) onWire() bool { return f.Point != PointStart }
 type plan struct {
 	mu     sync.Mutex
 	faults []*planned
+	deaf   bool // a fault at PointStart was to make the emulator so
 }
+
+func (p *plan) isDeaf() bool { return p != nil && p.deaf }
 
 type planned struct {
 	Fault

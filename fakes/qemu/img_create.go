@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/machineries/machineries/internal/qcow2"
@@ -72,7 +73,7 @@ func (c *creation) options(text string) error {
 			}
 		case k == "compat" && (v == "1.1" || v == "v3"), k == "lazy_refcounts" && v == "off", k == "refcount_bits" && v == "16",
 			k == "preallocation" && v == "off", k == "extended_l2" && v == "off", k == "compression_type" && v == "zlib":
-		case contains(strings.Fields("compat lazy_refcounts refcount_bits preallocation extended_l2 compression_type encryption data_file"), k):
+		case slices.Contains(strings.Fields("compat lazy_refcounts refcount_bits preallocation extended_l2 compression_type encryption data_file"), k):
 			err = fmt.Errorf("%s=%s is not supported by the fake qemu-img", k, v)
 		default:
 			err = fmt.Errorf("Invalid parameter '%s'", k)

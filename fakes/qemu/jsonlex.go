@@ -2,6 +2,8 @@
 
 package qemu
 
+import "strings"
+
 // The way QEMU takes a stream of bytes apart is its own, and clients meet it: two
 // kinds of quotes, values that follow each other without anything between, a state that
 // skips what cannot be understood up to the next structural character. Seen on QEMU 7.2.22
@@ -236,7 +238,10 @@ func (s *streamer) token(t token) {
 	s.emit(v, err)
 }
 
-func (s *streamer) stray() { s.fail("JSON parse error, stray '" + string(s.text) + "'") }
+func (s *streamer) stray() {
+	text, _, _ := strings.Cut(string(s.text), "\x00") // QEMU prints it as a C string
+	s.fail("JSON parse error, stray '" + text + "'")
+}
 
 func (s *streamer) fail(text string) {
 	s.restart()

@@ -34,7 +34,6 @@ const (
 type machine struct {
 	*config
 	prog   string
-	args   []string
 	stderr io.Writer
 
 	control *link // to the installation; nil alone
@@ -65,8 +64,9 @@ type fdset struct {
 }
 
 type setFD struct {
-	fd     int
-	opaque string
+	fd      int
+	opaque  string
+	removed bool
 }
 
 func (m *machine) running() bool { return m.status == stateRunning }

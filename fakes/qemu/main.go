@@ -132,6 +132,7 @@ func installedMain(in installed, args []string) int {
 	for _, f := range p.at(PointStart, "") {
 		if f.Deaf {
 			ignoreSignals()
+			p.deaf = true
 		}
 		switch f.Action {
 		case Delay:

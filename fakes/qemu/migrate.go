@@ -85,6 +85,8 @@ func (m *machine) migrationStatus(status string) {
 	}
 }
 
+const dumpBlocks = "Live migration disabled: dump-guest-memory in progress"
+
 func migrate(m *machine, _ *session, args *dict) (any, error) {
 	switch {
 	case m.migration.active():
@@ -93,6 +95,8 @@ func migrate(m *machine, _ *session, args *dict) (any, error) {
 		return nil, generic("Guest is waiting for an incoming migration")
 	case m.status == statePostmigrate:
 		return nil, generic("Can't migrate the vm that was paused due to previous migration")
+	case m.dump.active():
+		return nil, generic(dumpBlocks)
 	}
 	out, err := m.openOutgoing(args.str("uri"))
 	if err != nil {
@@ -267,6 +271,9 @@ func migrateCancel(m *machine, _ *session, _ *dict) (any, error) {
 
 func queryMigrate(m *machine, _ *session, _ *dict) (any, error) {
 	g := &m.migration
+	if m.dump.active() {
+		return d("blocked-reasons", []any{dumpBlocks}), nil
+	}
 	switch g.status {
 	case "":
 		return d(), nil

@@ -22,7 +22,6 @@ import (
 
 // proxy stands between a real emulator and whoever talks to its monitors.
 type proxy struct {
-	real    string
 	control *link
 	plan    *plan
 	child   int
@@ -59,7 +58,7 @@ func interpose(real string, args []string, control *link, faults *plan) int {
 		fmt.Fprintf(os.Stderr, "%s: cannot be run: %v\n", real, err)
 		return 127
 	}
-	p := &proxy{real: path, control: control, plan: faults}
+	p := &proxy{control: control, plan: faults, deaf: faults.isDeaf()}
 	args, sockets, err := p.rewrite(args)
 	if err != nil {
 		var e *exitError
@@ -72,7 +71,7 @@ func interpose(real string, args []string, control *link, faults *plan) int {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	p.child, err = syscall.ForkExec(path, append([]string{path}, args...), &syscall.ProcAttr{
 		Env: os.Environ(), Files: inheritedWith(sockets), Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	})

@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"image/png"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -65,7 +66,7 @@ func screendump(m *machine, _ *session, args *dict) (any, error) {
 // screen says whether the machine has a graphics device.
 func (m *machine) screen() bool {
 	for _, dev := range m.devices {
-		if contains(strings.Fields("VGA cirrus-vga qxl-vga qxl virtio-vga virtio-gpu-pci vmware-svga bochs-display secondary-vga ramfb"), dev.opts.get("driver")) {
+		if slices.Contains(strings.Fields("VGA cirrus-vga qxl-vga qxl virtio-vga virtio-gpu-pci vmware-svga bochs-display secondary-vga ramfb"), dev.opts.get("driver")) {
 			return true
 		}
 	}
