@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,9 +44,15 @@ func newRunDir() (*runDir, error) {
 		return nil, err
 	}
 	d := &runDir{path}
-	if err := os.WriteFile(d.ledger(), []byte(fmt.Sprintf("%d %s\n", os.Getpid(), processStart(os.Getpid()))), 0o600); err != nil {
-		_ = os.RemoveAll(path)
-		return nil, err
+	// Written under another name first: another run that looked at a ledger
+	// without its content would take this one for dead.
+	whole := d.ledger() + ".new"
+	err = os.WriteFile(whole, fmt.Appendf(nil, "%d %s\n", os.Getpid(), processStart(os.Getpid())), 0o600)
+	if err == nil {
+		err = os.Rename(whole, d.ledger())
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(path))
 	}
 	return d, nil
 }

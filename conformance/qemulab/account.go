@@ -65,9 +65,7 @@ func (b *bench) Leftovers(context.Context) ([]string, error) {
 	for _, p := range processes(b.dir) {
 		left = append(left, fmt.Sprintf("process %d: %.200s", p.pid, p.args))
 	}
-	for _, child := range zombies() {
-		left = append(left, child)
-	}
+	left = append(left, zombies()...)
 	for _, dir := range []string{b.overlays(), b.RuntimeDir()} {
 		files, err := below(dir)
 		if err != nil {

@@ -37,7 +37,7 @@ type Installation struct {
 
 	options Options
 	listen  *net.UnixListener
-	tmp     string // the directory of the control socket
+	tmp     string // the directory of the control socket, if that is not Dir
 	serving sync.WaitGroup
 
 	mu     sync.Mutex
@@ -55,6 +55,12 @@ type match struct {
 // marker is the file beside an installed emulator that tells the program of this
 // package's name that it is one.
 const marker = ".machineries-fake-qemu"
+
+// controlName is the control socket, beside the marker.
+const controlName = ".machineries-control"
+
+// maxSocketPath is the longest path that a unix socket can have on Linux.
+const maxSocketPath = 107
 
 // installed is the marker's content.
 type installed struct {
@@ -85,13 +91,17 @@ func Install(dir string, o Options) (*Installation, error) {
 	if o.Real != "" && o.RealImg == "" {
 		o.RealImg = imgName
 	}
-	// A directory of its own keeps the path of the socket short wherever dir is.
-	tmp, err := os.MkdirTemp("/tmp", "mq")
-	if err != nil {
-		return nil, fmt.Errorf("install the fake QEMU: %w", err)
+	// The socket lies beside the programs, so that whoever removes dir removes all,
+	// also when this process was killed. Where that path is too long for a socket, a
+	// directory of its own keeps it short.
+	tmp, socket := "", filepath.Join(dir, controlName)
+	if len(socket) > maxSocketPath {
+		if tmp, err = os.MkdirTemp("/tmp", "mq"); err != nil {
+			return nil, fmt.Errorf("install the fake QEMU: %w", err)
+		}
+		socket = filepath.Join(tmp, "control")
 	}
 	in := &Installation{Dir: dir, Emulator: filepath.Join(dir, emulatorName), Img: filepath.Join(dir, imgName), options: o, tmp: tmp}
-	socket := filepath.Join(tmp, "control")
 	in.listen, err = net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("install the fake QEMU: %w", err), os.RemoveAll(tmp))
