@@ -28,7 +28,7 @@ func Run(ctx context.Context, args []string) int {
 func runEmulator(ctx context.Context, prog string, args []string, control *link, faults *plan) int {
 	m := &machine{
 		prog: prog, stderr: os.Stderr, control: control, plan: faults, deaf: faults.isDeaf(),
-		ready: make(chan struct{}), ended: make(chan int, 1), fds: map[string]int{},
+		ready: make(chan struct{}), ended: make(chan int, 1), signals: make(chan os.Signal, 4), fds: map[string]int{},
 		migration: migration{capabilities: map[string]bool{}, parameters: defaultParameters()},
 	}
 	config, err := parseLine(prog, args, os.Stderr)
@@ -39,17 +39,12 @@ func runEmulator(ctx context.Context, prog string, args []string, control *link,
 	if err != nil {
 		return m.startFailed(err)
 	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
-	// Not ignored: commands of exec: would inherit that, and complain of what kills them
-	// silently under QEMU.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	defer signal.Stop(m.signals)
 	control.serve(m)
 	done := ctx.Done()
 	for {
 		select {
-		case s := <-signals:
+		case s := <-m.signals:
 			m.signal(int(s.(syscall.Signal)))
 		case <-done:
 			done = nil
@@ -115,6 +110,11 @@ func (m *machine) setUp() error {
 	if m.incoming != nil {
 		m.status = stateInmigrate
 	}
+	// From here on somebody may talk to us, and expects a signal to be told as an event.
+	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	// Not ignored: commands of exec: would inherit that, and complain of what kills them
+	// silently under QEMU.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if err := m.setUpMonitors(); err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ type machine struct {
 	plan    *plan
 	ready   chan struct{} // closed when commands can be answered
 	ended   chan int      // the exit code
+	signals chan os.Signal
 
 	mu        sync.Mutex
 	after     func() // to be done when the lock is free and the reply queued

@@ -216,7 +216,7 @@ var imageKinds = []struct {
 	{"metadata preallocated", "preallocation=metadata"},
 }
 
-const diskSize = 6<<20 + 512
+const diskSize = 2<<20 + 512
 
 // scribble writes the same random pieces to d and to want.
 func scribble(t *testing.T, r *rand.Rand, d Disk, want []byte, n int) {
@@ -295,7 +295,7 @@ func TestWhatIsWrittenIsWhatQEMUReads(t *testing.T) {
 					t.Fatal(err)
 				}
 				mustRead(t, d, want)
-				scribble(t, r, d, want, 60)
+				scribble(t, r, d, want, 30)
 				mustRead(t, d, want)
 				if err := d.Close(); err != nil {
 					t.Fatal(err)
