@@ -22,7 +22,7 @@ func ownGroup(cmd *exec.Cmd) {
 func quit(cmd *exec.Cmd) { _ = cmd.Process.Signal(syscall.SIGQUIT) }
 
 // processStart tells a process from a later one with the same id; empty if
-// there is none. The start time is field 22 of /proc/PID/stat, see proc(5).
+// there is none that lives. The start time is field 22 of /proc/PID/stat, see proc(5).
 func processStart(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -34,7 +34,8 @@ func processStart(pid int) string {
 		rest = stat[i+2:]
 	}
 	fields := strings.Fields(string(rest))
-	if len(fields) < 20 {
+	// A process that has ended and was not waited for does nothing any more.
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
 		return ""
 	}
 	return fields[19]

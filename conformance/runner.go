@@ -420,7 +420,7 @@ func (r *running) report(ctx context.Context, began time.Time) *report.Report {
 	rep := &report.Report{
 		SchemaVersion: report.Version,
 		Driver:        report.Driver{Name: r.Subject.title(), Capabilities: []string{}},
-		Lab:           report.Lab{Name: "no lab"},
+		Lab:           report.Lab{Name: report.NoLab},
 		Host:          host(),
 		Started:       began.UTC().Truncate(time.Second),
 		Seconds:       time.Since(began).Seconds(),
@@ -428,6 +428,12 @@ func (r *running) report(ctx context.Context, began time.Time) *report.Report {
 	}
 	if r.capabilities != nil {
 		rep.Driver.Capabilities = r.capabilities
+	}
+	if r.lab == nil && r.Subject.Lab != nil {
+		// No worker came to say it: nothing was run.
+		if info, err := r.Subject.Lab.Info(context.WithoutCancel(ctx)); err == nil {
+			r.lab = &info
+		}
 	}
 	if r.lab != nil {
 		rep.Lab = report.Lab(*r.lab)

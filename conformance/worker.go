@@ -151,10 +151,12 @@ func ended(r types.SpecReport) outcome {
 	o := outcome{ID: specID(r), Outcome: report.Broken, Message: failureText(r)}
 	for _, entry := range r.ReportEntries {
 		if entry.Name == outcomeEntry {
-			if err := json.Unmarshal([]byte(entry.GetRawValue().(string)), &o); err != nil {
+			var own outcome
+			if err := json.Unmarshal([]byte(entry.GetRawValue().(string)), &own); err != nil {
 				o.Message = err.Error()
+				return o
 			}
-			return o
+			return own
 		}
 	}
 	switch r.State {

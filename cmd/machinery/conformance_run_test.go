@@ -97,15 +97,23 @@ func TestAKnownFailureThatPassesIsAFailure(t *testing.T) {
 func TestWhatWasNotRunCountsOnlyIfItIsRequired(t *testing.T) {
 	none := []string{"conformance", "run", "--driver", "qemu", "--lab", "none"}
 	r := runCLI(t, none...)
-	r.want(t, 0, "stderr")
-	if !strings.Contains(r.out, "not run") || !strings.Contains(r.out, "qemu: conformant on no lab: ") {
+	r.want(t, exitUsage, "stderr")
+	if !strings.Contains(r.out, "not run") || !strings.Contains(r.out, "qemu: no verdict on no lab: ") {
 		t.Errorf("what was not run should be in the verdict:\n%s", r.out)
 	}
-	runCLI(t, append(none, "--require")...).want(t, exitFailed, "stderr")
+	const counts = "was required to run and did not"
+	if strings.Contains(r.out, counts) {
+		t.Errorf("what was not run counts though it is not required:\n%s", r.out)
+	}
+	if r := runCLI(t, append(none, "--require")...); !strings.Contains(r.out, counts) {
+		t.Errorf("what was not run does not count though it is required:\n%s", r.out)
+	}
 	for _, list := range []string{"conformance", "nasm, conformance", "all"} {
 		cmd := command(t, none...)
 		cmd.Env = append(cmd.Env, require.Env+"="+list)
-		finish(t, cmd).want(t, exitFailed, "stderr")
+		if r := finish(t, cmd); !strings.Contains(r.out, counts) {
+			t.Errorf("with %s=%s what was not run does not count:\n%s", require.Env, list, r.out)
+		}
 	}
 }
 

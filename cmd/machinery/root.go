@@ -17,6 +17,8 @@ and drives the machines of one.`,
 		Example: `  machinery conformance run --driver qemu --lab fake
   machinery vm start -c qemu.yaml win10_1`,
 	}, conformanceCommand(a), vmCommand(a), fakeCommand(a), driversCommand(a), versionCommand(a))
+	root.Version = versionText()
+	root.SetVersionTemplate("{{.Version}}\n")
 	needsCommand := root.RunE
 	root.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {

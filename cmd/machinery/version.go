@@ -19,11 +19,16 @@ func versionCommand(a *app) *cobra.Command {
 		Example: "  machinery version",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintf(a.out, "machinery %s, %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			fmt.Fprintf(a.out, "%d requirements, report format %d\n", len(conformance.Requirements()), report.Version)
-			return nil
+			_, err := fmt.Fprintln(a.out, versionText())
+			return err
 		},
 	}
+}
+
+// versionText is what "machinery version" and "machinery --version" say.
+func versionText() string {
+	return fmt.Sprintf("machinery %s, %s %s/%s\n%d requirements, report format %d", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH,
+		len(conformance.Requirements()), report.Version)
 }
 
 // buildVersion is what the Go command noted about the source.

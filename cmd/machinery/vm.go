@@ -45,6 +45,9 @@ type vmOptions struct {
 	json       bool
 	verbose    bool
 	strict     bool
+	// problems tells what makes machines unusable, for a command that does
+	// not ask for their state.
+	problems bool
 }
 
 // flags adds the flags to a command.
@@ -87,7 +90,13 @@ func (o *vmOptions) open(ctx context.Context, a *app, cmd *cobra.Command) (machi
 		Logger:     slog.New(slog.NewTextHandler(printableWriter{a.err}, &slog.HandlerOptions{Level: level})),
 		RuntimeDir: o.runtimeDir,
 		Strict:     o.strict,
-		Warn:       func(d config.Diagnostic) { a.say("machinery: ", d.Detail()) },
+		Warn: func(d config.Diagnostic) {
+			// What makes a machine unusable is said by the operations on it, and
+			// is of no interest to those on others.
+			if d.Severity == config.Warning || o.problems {
+				a.say("machinery: ", d.Detail())
+			}
+		},
 	})
 	return m, failed(err)
 }

@@ -17,7 +17,7 @@ const lookTimeout = 30 * time.Second
 
 // vmListCommand is "machinery vm list".
 func vmListCommand(a *app) *cobra.Command {
-	var o vmOptions
+	o := vmOptions{problems: true}
 	cmd := &cobra.Command{
 		Use:   "list -c FILE",
 		Short: "Lists the machines.",

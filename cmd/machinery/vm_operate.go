@@ -58,7 +58,7 @@ func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     op.name + " -c FILE MACHINE...",
 		Short:   op.short,
-		Long:    op.long + "\n\nSeveral machines are worked on at once. Ctrl-C ends the operation and clears up.",
+		Long:    op.long + "\n\nSeveral machines are worked on at once. Ctrl-C ends the operation and clears up.\n\nExit status: 0 if it was done to every machine, 1 if not, 2 for wrong usage.",
 		Example: "  machinery vm " + op.name + " -c qemu.yaml win10_1\n  machinery vm " + op.name + " -c qemu.yaml --all",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error {

@@ -107,9 +107,9 @@ func (r vmResult) text() string {
 	return text
 }
 
-// report does something to each machine at once and tells what became of it:
-// on stdout what went well, in the order in which it did, or all as JSON; on
-// stderr what did not.
+// report does something to each machine at once and tells what became of it, in
+// the order of the names: on stdout what went well, or all as JSON; on stderr
+// what did not.
 func (a *app) report(names []string, asJSON bool, do func(name string) vmResult) error {
 	results := make([]vmResult, len(names))
 	finished := make(chan int)
@@ -119,15 +119,19 @@ func (a *app) report(names []string, asJSON bool, do func(name string) vmResult)
 			finished <- i
 		}()
 	}
-	failures := 0
+	failures, told := 0, 0
+	done := make([]bool, len(names))
 	for range names {
-		r := results[<-finished]
-		switch {
-		case r.err != nil:
-			failures++
-			a.complain(r.err)
-		case !asJSON:
-			fmt.Fprint(a.out, r.text())
+		done[<-finished] = true
+		// In the order of the names, each as soon as those before it are known.
+		for ; told < len(names) && done[told]; told++ {
+			switch r := results[told]; {
+			case r.err != nil:
+				failures++
+				a.complain(r.err)
+			case !asJSON:
+				fmt.Fprint(a.out, r.text())
+			}
 		}
 	}
 	if asJSON {

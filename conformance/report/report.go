@@ -86,6 +86,9 @@ type Lab struct {
 	Accelerator string `json:"accelerator,omitempty"`
 }
 
+// NoLab is the name of the lab where there was none.
+const NoLab = "no lab"
+
 // Host describes the machine that the suite ran on.
 type Host struct {
 	OS        string `json:"os"`
@@ -135,7 +138,7 @@ type Verdict struct {
 // not, 2 if the suite itself failed or ran nothing.
 func (r *Report) ExitCode() int {
 	switch {
-	case r.Interrupted, r.Verdict.Counts[Broken] > 0, r.ran() == 0:
+	case r.Interrupted, r.Verdict.Counts[Broken] > 0, !r.judged():
 		return 2
 	case !r.Verdict.Conformant:
 		return 1
@@ -148,6 +151,9 @@ func (r *Report) ran() int {
 	c := r.Verdict.Counts
 	return c[Pass] + c[Fail] + c[Known]
 }
+
+// judged reports whether the run says anything about how the driver works.
+func (r *Report) judged() bool { return r.ran() > 0 && r.Lab.Name != NoLab }
 
 // Judge sets the verdict from the results. requireAll makes what was not run
 // a reason against conformance.
@@ -175,6 +181,9 @@ func (r *Report) Judge(requireAll bool) {
 	if r.ran() == 0 {
 		problems = append(problems, "no requirement was run, so nothing is known about the driver")
 	}
+	if r.ran() > 0 && r.Lab.Name == NoLab {
+		problems = append(problems, "without a lab nothing is known of how the driver works")
+	}
 	if r.Interrupted {
 		problems = append(problems, "the run was interrupted")
 	}
@@ -184,7 +193,7 @@ func (r *Report) Judge(requireAll bool) {
 	if !r.Verdict.Conformant {
 		word = "NOT conformant"
 	}
-	if r.ran() == 0 || r.Interrupted {
+	if !r.judged() || r.Interrupted {
 		word = "no verdict"
 	}
 	r.Verdict.Text = fmt.Sprintf("%s: %s on %s: %d passed", r.Driver.Name, word, r.Lab.Name, counts[Pass])

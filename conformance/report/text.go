@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -91,6 +92,7 @@ func (p *Printer) Summary(r *Report) {
 	}
 	p.reasons(r, NotRun, "Not run:")
 	p.reasons(r, Unsupported, "Not supported by the driver:")
+	p.problems(r)
 	lab := r.Lab.Hypervisor
 	if r.Lab.Version != "" {
 		lab += " " + r.Lab.Version
@@ -108,6 +110,32 @@ func (p *Printer) Summary(r *Report) {
 	}
 	for _, line := range wrap(r.Verdict.Text, p.width()) {
 		fmt.Fprintln(p.Out, p.paint(outcome, line))
+	}
+}
+
+// maxProblems is how many of the reasons against conformance are printed.
+const maxProblems = 10
+
+// problems lists the reasons against conformance that are not in a list of
+// requirements already.
+func (p *Printer) problems(r *Report) {
+	var more []string
+	for _, problem := range r.Verdict.Problems {
+		if id, _, _ := strings.Cut(problem, " "); !slices.ContainsFunc(r.Results, func(result Result) bool {
+			return result.ID == id && (result.Outcome == Fail || result.Outcome == Broken)
+		}) {
+			more = append(more, problem)
+		}
+	}
+	for i, problem := range more {
+		if i == maxProblems {
+			fmt.Fprintf(p.Out, "And %d more of that kind.\n", len(more)-maxProblems)
+			break
+		}
+		p.hanging("Against it: ", len("Against it: "), problem)
+	}
+	if len(more) > 0 {
+		fmt.Fprintln(p.Out)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -80,7 +79,6 @@ type config struct {
 	name, uuid           string
 	autostart            bool
 	noShutdown, noReboot bool
-	pauseOnShutdown      bool
 	noDefaults           bool
 	display              bool // not switched off by -vga none
 	vga                  bool // -vga with a device
@@ -272,6 +270,3 @@ func (p *lineParser) finish() error {
 	}
 	return nil
 }
-
-// programName is what messages begin with.
-func programName(argv0 string) string { return filepath.Base(argv0) }

@@ -29,12 +29,6 @@ func (o *opts) set(key, value string) {
 	o.values[key] = value // the last one counts
 }
 
-func (o *opts) del(keys ...string) {
-	for _, k := range keys {
-		delete(o.values, k)
-	}
-}
-
 // bool reads an on/off value; the error has QEMU's text.
 func (o *opts) bool(key string, def bool) (bool, error) {
 	switch v, ok := o.values[key]; {

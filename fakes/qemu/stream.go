@@ -5,7 +5,6 @@ package qemu
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -193,7 +192,3 @@ func (s *saved) readGuest(read func(int) []byte, short *bool) error {
 	s.guest = bytes.Clone(payload[1+payload[0]:])
 	return nil
 }
-
-// errNoFirstByte is a pipe or socket that was closed without a byte. QEMU does not
-// notice that: it waits for ever.
-var errNoFirstByte = errors.New("closed without a byte")

@@ -79,8 +79,6 @@ const (
 	extBackingFmt   = 0xe2792aca
 	extFeatureNames = 0x6803f857
 	extDataFile     = 0x44415441
-
-	autoclearRawExternal = 1 << 1
 )
 
 // header is the whole of what the first cluster says.
