@@ -320,7 +320,7 @@ func (m *machine) humanSession(conn io.ReadWriteCloser) {
 // killSelf ends the process as SIGKILL from outside would.
 func killSelf() {
 	syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	select {} // the signal is on its way
+	forever() // the signal is on its way
 }
 
 // exitNow ends the process at once. It goes around the runtime, which in a binary

@@ -144,7 +144,7 @@ func installedMain(in installed, args []string) int {
 		case Noise:
 			fates.noise(f)
 		case Hang:
-			select {}
+			forever()
 		}
 	}
 	if in.Real == "" {
@@ -159,4 +159,12 @@ func installedMain(in installed, args []string) int {
 		execReal(in.Real, args)
 	}
 	return interpose(in.Real, args, control, p)
+}
+
+// forever does not return. A bare select would end a program without cgo, in which
+// nothing else can run, as a deadlock.
+func forever() {
+	for {
+		time.Sleep(time.Hour) // there is nothing to wait for
+	}
 }

@@ -65,7 +65,7 @@ func (mon *monitor) client(conn io.ReadWriteCloser) {
 	s.line.send(item{point: PointGreeting, data: encode(greeting())})
 	s.read(conn)
 	if _, ok := conn.(stdio); ok {
-		select {} // the end of standard input ends nothing
+		forever() // the end of standard input ends nothing
 	}
 	mon.setSession(nil)
 	mon.chardev.setOpen(false)

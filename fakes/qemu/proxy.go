@@ -109,7 +109,7 @@ func (p *proxy) wait() int {
 		}
 	}
 	if !p.mayEnd() {
-		select {} // as planned: only SIGKILL helps
+		forever() // as planned: only SIGKILL helps
 	}
 	if status.Signaled() {
 		signal.Reset(status.Signal())
