@@ -85,7 +85,20 @@ func asJSON(_, path string) string {
 type argChecker struct {
 	disk     os.FileInfo // the base disk; nil if it is not to be looked for
 	diskPath string
+	disks    int // how many disks are the disposable one
 	problems []error
+}
+
+// diskOptions are the options whose whole value is the path of a disk.
+var diskOptions = map[string]bool{
+	"hda": true, "hdb": true, "hdc": true, "hdd": true, "fda": true, "fdb": true, "sd": true, "pflash": true, "mtdblock": true, "cdrom": true,
+}
+
+// count counts a disk, if its path is the disposable one's.
+func (c *argChecker) count(path string) {
+	if strings.Contains(path, placeholder) {
+		c.disks++
+	}
 }
 
 // parseArgs checks a machine's arguments and finds where the disposable disk's path goes.
@@ -106,6 +119,7 @@ func parseArgs(args []string, disk string) (*commandArgs, error) {
 		name, is := optionName(args[i])
 		if !is {
 			// QEMU takes it for the path of a disk.
+			c.count(args[i])
 			c.report(args[i], "", c.writable(args[i]))
 			line.quoteAt(i, option{path: true})
 			continue
@@ -116,12 +130,19 @@ func parseArgs(args []string, disk string) (*commandArgs, error) {
 			continue
 		}
 		if i+1 == len(args) {
-			c.report(args[i], "", "its value is missing")
+			problem := "its value is missing"
+			if _, known := options[name]; !known {
+				problem += ", or QEMU has no such option" // the table has not all that take one
+			}
+			c.report(args[i], "", problem)
 			continue
 		}
 		i++
 		value := args[i]
 		line.quoteAt(i, o)
+		if diskOptions[name] {
+			c.count(value)
+		}
 		switch {
 		case o.refused != "" && (o.harmless == "" || value != o.harmless):
 			c.report(args[i-1], value, o.refused)
@@ -131,6 +152,12 @@ func parseArgs(args []string, disk string) (*commandArgs, error) {
 	}
 	if !found {
 		c.problems = append(c.problems, fmt.Errorf("no argument has %s in it, so the machine would have no disk or write to its base; put it where the disk's path goes, as in -drive file=%s,format=qcow2", placeholder, placeholder))
+	}
+	switch {
+	case found && c.disks == 0 && len(c.problems) == 0: // a drive with another problem may be the one
+		c.problems = append(c.problems, fmt.Errorf("no disk of the machine is at %s, so that it would have none or write to its base; put it where the disk's path goes, as in -drive file=%s,format=qcow2", placeholder, placeholder))
+	case c.disks > 1:
+		c.problems = append(c.problems, fmt.Errorf("%d disks of the machine are at %s, and two cannot share one file; give the others to -drive with readonly=on or snapshot=on, or leave them out", c.disks, placeholder))
 	}
 	if len(c.problems) > 0 {
 		return nil, join(c.problems)

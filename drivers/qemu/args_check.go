@@ -130,6 +130,7 @@ func (c *argChecker) drive(value string) string {
 		}
 		switch {
 		case strings.Contains(s.value, placeholder):
+			c.disks++
 			return ""
 		case c.isBase(s.value):
 			return c.namesBase()
@@ -174,6 +175,7 @@ func (c *argChecker) blockdevFiles(node map[string]any, protected bool) string {
 		}
 		switch {
 		case strings.Contains(name, placeholder):
+			c.disks++
 		case c.isBase(name):
 			return c.namesBase()
 		case !protected:

@@ -27,6 +27,8 @@ func TestInterferingArgumentsAreRefusedWithOneAndTwoDashes(t *testing.T) {
 		{"-monitor stdio", "its own monitors"},
 		{"-monitor none", ""},
 		{"-qmp unix:/tmp/q,server=on", "its own monitors"},
+		{"-qmp none", "its own monitors"}, // no device of that name, says QEMU
+		{"-qmp-pretty none", "its own monitors"},
 		{"-qmp-pretty tcp:localhost:1", "its own monitors"},
 		{"-mon chardev=x,mode=control", "its own monitors"},
 		{"-serial mon:stdio", "its own monitors"},
@@ -89,6 +91,13 @@ func TestInterferingArgumentsAreRefusedWithOneAndTwoDashes(t *testing.T) {
 		{"-vnc :1 -usb -device usb-tablet -no-reboot -enable-kvm -rtc base=utc", ""},
 		{"-netdev bridge,id=n,br=br0 -device e1000,netdev=n,mac=52:54:00:12:34:56", ""},
 		{"-m", "its value is missing"},
+		{"-no-such-option", "QEMU has no such option"},
+		{"-cdrom %DISPOSABLE_DISK_PATH%", "2 disks"},
+		{"-hdb %DISPOSABLE_DISK_PATH%", "2 disks"},
+		{"%DISPOSABLE_DISK_PATH%", "2 disks"},
+		{"-drive file=%DISPOSABLE_DISK_PATH%,if=virtio", "2 disks"},
+		{`-blockdev {"driver":"file","node-name":"d","filename":"%DISPOSABLE_DISK_PATH%"}`, "2 disks"},
+		{"-name %DISPOSABLE_DISK_PATH%", ""},
 	} {
 		given := strings.Fields(c.args)
 		if strings.Contains(c.args, "{") {
@@ -105,9 +114,24 @@ func TestInterferingArgumentsAreRefusedWithOneAndTwoDashes(t *testing.T) {
 				t.Errorf("%q: refused: %v", args[2:], err)
 			case c.want != "" && err == nil:
 				t.Errorf("%q: taken, want an error with %q", args[2:], c.want)
-			case c.want != "" && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), args[2])):
+			case c.want == "2 disks" && !strings.Contains(err.Error(), placeholder):
+				t.Errorf("%q: %v does not name the placeholder", args[2:], err)
+			case c.want != "" && (!strings.Contains(err.Error(), c.want) || c.want != "2 disks" && !strings.Contains(err.Error(), args[2])):
 				t.Errorf("%q: error is %v, want the argument and %q", args[2:], err, c.want)
 			}
+		}
+	}
+}
+
+func TestAPlaceholderThatIsInNoDriveIsRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"-name", placeholder},
+		{"-drive", "file=/tmp/x,readonly=on", "-name", "vm,process=" + placeholder},
+		{"-kernel", placeholder},
+		{"-device", "loader,file=" + placeholder},
+	} {
+		if err := CheckArgs(args, ""); err == nil || !strings.Contains(err.Error(), "no disk of the machine is at "+placeholder) {
+			t.Errorf("%q: %v", args, err)
 		}
 	}
 }

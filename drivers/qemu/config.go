@@ -4,6 +4,7 @@ package qemu
 
 import (
 	"errors"
+	"path/filepath"
 	"time"
 
 	"github.com/machineries/machineries/machinery/config"
@@ -29,9 +30,9 @@ type Config struct {
 	// beside each machine's disk.
 	DisposableDir string
 	// RuntimeDir is where locks, sockets and the ledgers of running machines are. It is made if it is not there, belongs
-	// to the user and is closed to others (mode 0700). Programs that are to see the same machines have to use the same.
-	// machinery.Options.RuntimeDir goes before it. Default: $XDG_RUNTIME_DIR/machineries, or /run/machineries for root, or
-	// /tmp/machineries-<uid>.
+	// to the user and is closed to others (mode 0700), and those above it belong to the user or root. It has to be absolute.
+	// Programs that are to see the same machines have to use the same. machinery.Options.RuntimeDir goes before it. Default:
+	// /run/machineries for root; else /run/user/<uid>/machineries if there is a /run/user/<uid>, else /tmp/machineries-<uid>.
 	RuntimeDir string
 	// Interface is the host's network interface that the guests are reached by; a machine may have its own.
 	Interface string
@@ -41,6 +42,23 @@ type Config struct {
 	QuitTimeout time.Duration
 	// Machines are the machines, in the order in which they are listed.
 	Machines []MachineConfig
+
+	// file is the path of the configuration file, without symbolic links; empty without a file.
+	file string
+}
+
+// where is what tells a machine from those of the same name in other configurations: the file that it is in or, without one, its
+// disk as it is named. What the files that it names are at the moment makes no difference, so that a machine can be found
+// again whatever has become of them.
+func (c Config) where(m MachineConfig) string {
+	if c.file != "" {
+		return "file " + c.file
+	}
+	if m.Disk == "" {
+		return ""
+	}
+	disk, _ := filepath.Abs(m.Disk)
+	return "disk " + disk
 }
 
 // MachineConfig is one machine.
@@ -94,6 +112,7 @@ func FromDocument(doc *config.Document) Config {
 		Interface:     doc.String("interface"),
 		LoadTimeout:   doc.Duration("load_timeout"),
 		QuitTimeout:   doc.Duration("quit_timeout"),
+		file:          realPath(doc.Name()),
 	}
 	for _, e := range doc.Machines() {
 		c.Machines = append(c.Machines, MachineConfig{

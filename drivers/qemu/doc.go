@@ -44,13 +44,16 @@
 // # What belongs to a running machine
 //
 // A directory of its own below the runtime directory (Config.RuntimeDir), named by a hash of the machine's name and of
-// the paths of its disk and snapshot, so that two programs with the same configuration mean the same one. It holds the
-// lock, the two sockets and state.json, the ledger from which another process sees what runs here. It is made by the
+// the path of the configuration file (without a file: the path of its disk as the Config has it), so that two programs with
+// the same configuration mean the same one, even when the files that it names have changed meanwhile. It holds the lock, the two sockets and state.json, the ledger from which another process sees what runs here. It is made by the
 // first operation that changes the machine, and removed when the machine is off.
 //
 // [Machinery.Close] lets go of the lock and leaves the rest. Whoever takes the lock next reads the ledger and finds
 // the process (by the time of the host's boot, process id, start time and command line, never by the id alone), or
 // clears what a dead one left. State needs no lock: it reads the ledger and asks on the second monitor.
+//
+// The disposable disk is named by the machine's name alone, and locked as QEMU locks images, so that a second driver with another
+// configuration or runtime directory cannot start the same machine on it.
 //
 // What QEMU prints is kept (its last 8 KiB) for as long as this driver holds the machine, and lost after Close.
 //

@@ -85,7 +85,11 @@ func (d *Machinery) Stop(ctx context.Context, name string) error {
 }
 
 // State asks QEMU, or reads from the ledger what another process runs. It takes two seconds at most, and less if ctx ends
-// sooner; a QEMU that does not answer in that time is in the error state.
+// sooner; a QEMU that does not answer in that time is in the error state. What runs is told even if the machine's configuration is
+// wrong by now.
+//
+// "paused (from snapshot)" means that no driver has seen the machine go on since. One that somebody else resumed and paused again
+// while no driver was connected to it cannot be told from that: QEMU has no record of it (QEMU 7.2.22).
 func (d *Machinery) State(ctx context.Context, name string) (machinery.Status, error) {
 	v, err := d.lookup(ctx, machinery.OpState, name)
 	if err != nil {
@@ -204,7 +208,7 @@ func (d *Machinery) operate(ctx context.Context, op machinery.Op, name string, f
 		return err
 	}
 	if v.bad != nil {
-		return fail(op, name, machinery.ErrConfig, v.bad, "the machine cannot be used")
+		return fail(op, name, v.badKind, v.bad, "the machine cannot be used")
 	}
 	began := time.Now()
 	t, err := v.turns.take(ctx, op)

@@ -29,12 +29,27 @@ func interrupted(op machinery.Op, name string, ctx context.Context, while string
 	return fail(op, name, machinery.ErrInterrupted, err, "interrupted while %s", while)
 }
 
+// quotedOutput is how much of what QEMU printed an error quotes: the end of it, in bytes.
+const quotedOutput = 2 << 10
+
 // words makes an error of what QEMU itself said; nil if it said nothing.
 func words(tail string) error {
 	if tail == "" {
 		return nil
 	}
-	return errors.New(strings.ReplaceAll(tail, "\n", "; "))
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
+			return -1 // NULs and such would take up six characters each wherever it is quoted
+		}
+		return r
+	}, tail)
+	if over := len(text) - quotedOutput; over > 0 {
+		text = "… " + strings.ToValidUTF8(text[over:], "")
+	}
+	if text = strings.TrimSpace(text); text == "" {
+		return nil
+	}
+	return errors.New(strings.ReplaceAll(text, "\n", "; "))
 }
 
 // asError is err as an *machinery.Error of the operation: as it is if it is one, else of that kind.

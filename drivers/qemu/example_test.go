@@ -38,7 +38,7 @@ func (c *counting) Stop(ctx context.Context, name string) error {
 
 // A driver of one's own can embed this one and override a part of it.
 func ExampleMachinery() {
-	inner, err := qemu.New(context.Background(), qemu.Config{QEMU: "/no/qemu/here"}, machinery.Options{})
+	inner, err := qemu.New(context.Background(), qemu.Config{RuntimeDir: "run"}, machinery.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -46,5 +46,5 @@ func ExampleMachinery() {
 	var m machinery.Machinery = &counting{inner}
 	defer m.Close()
 	fmt.Println(m.Stop(context.Background(), "win10_1"))
-	// Output: open: QEMU cannot be used: stat /no/qemu/here: no such file or directory
+	// Output: open: the runtime directory run cannot be used: it has to be an absolute path; a relative one is another directory in each working directory, and programs in two of them would not see each other's machines
 }

@@ -140,6 +140,7 @@ func TestAnEmulatorThatDoesNotBecomeOneFailsTheStartWithItsWords(t *testing.T) {
 	}{
 		"exits at once":          {"echo out of luck >&2; exit 7", machinery.ErrHypervisor, []string{"exit status 7", "out of luck"}},
 		"says it on stdout":      {"echo out of luck; exit 7", machinery.ErrHypervisor, []string{"exit status 7", "out of luck"}},
+		"is no QEMU":             {"echo what is -accel? >&2; exit 1", machinery.ErrHypervisor, []string{"/qemu) ended (exit status 1)", "what is -accel?"}},
 		"exits and says nothing": {"exit 0", machinery.ErrHypervisor, []string{"exit status 0", "said nothing"}},
 		"is killed":              {"kill -9 $$", machinery.ErrHypervisor, []string{"killed by signal 9"}},
 		"prints a megabyte":      {"i=0; while [ $i -lt 2000 ]; do printf '%0512d\\n' $i; i=$((i+1)); done; echo that was it >&2; exit 3", machinery.ErrHypervisor, []string{"exit status 3", "that was it"}},
@@ -161,6 +162,29 @@ func TestAnEmulatorThatDoesNotBecomeOneFailsTheStartWithItsWords(t *testing.T) {
 		}
 		s.add("vm", snaps.disk, snaps.paused)
 		startFails(t, s, machinery.ErrHypervisor, "exec format error", s.config.QEMU)
+	})
+	t.Run("has an interpreter that does not exist", func(t *testing.T) {
+		s := newSite(t)
+		s.config.QEMU = s.write("qemu", []byte("#!/nonexistent/sh\n"))
+		if err := os.Chmod(s.config.QEMU, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s.add("vm", snaps.disk, snaps.paused)
+		startFails(t, s, machinery.ErrHypervisor, s.config.QEMU, "interpreter")
+	})
+	t.Run("hangs until the caller's time is over", func(t *testing.T) {
+		s := newSite(t)
+		s.script("echo stuck in the mud >&2; sleep 60")
+		s.add("vm", snaps.disk, snaps.paused)
+		m := s.open(machinery.Options{})
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		err := m.RestoreStart(ctx, "vm")
+		mustKind(t, err, machinery.ErrInterrupted)
+		if !strings.Contains(err.Error(), "stuck in the mud") || strings.Count(err.Error(), "deadline exceeded") != 1 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the error is %v", err)
+		}
+		s.clean()
 	})
 	t.Run("never opens the monitor", func(t *testing.T) {
 		s := newSite(t)
@@ -338,12 +362,8 @@ func TestNewFailsWhereNothingCanWork(t *testing.T) {
 		kind   error
 		want   string
 	}{
-		"no emulator":                           {func(s *site, o *machinery.Options) { s.config.QEMU = "/nonexistent/qemu" }, machinery.ErrDependency, "/nonexistent/qemu"},
-		"an emulator that is a directory":       {func(s *site, o *machinery.Options) { s.config.QEMU = s.dir }, machinery.ErrDependency, "a directory"},
-		"an emulator that is no program":        {func(s *site, o *machinery.Options) { s.config.QEMU = s.write("qemu", nil) }, machinery.ErrDependency, "permission denied"},
-		"no disposable directory":               {func(s *site, o *machinery.Options) { s.config.DisposableDir = "/nonexistent" }, machinery.ErrConfig, "/nonexistent"},
-		"a disposable directory that is a file": {func(s *site, o *machinery.Options) { s.config.DisposableDir = s.config.Machines[0].Disk }, machinery.ErrConfig, "not a directory"},
-		"a runtime directory that is a file":    {func(s *site, o *machinery.Options) { o.RuntimeDir = s.config.Machines[0].Disk }, machinery.ErrConfig, "not a directory"},
+		"a relative runtime directory":       {func(s *site, o *machinery.Options) { o.RuntimeDir = "run" }, machinery.ErrConfig, "absolute"},
+		"a runtime directory that is a file": {func(s *site, o *machinery.Options) { o.RuntimeDir = s.config.Machines[0].Disk }, machinery.ErrConfig, "not a directory"},
 		"a runtime directory that is open": {func(s *site, o *machinery.Options) {
 			o.RuntimeDir = filepath.Join(s.dir, "open")
 			os.Mkdir(o.RuntimeDir, 0o700)

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // phase is what a driver is doing with a machine that is not off.
@@ -114,7 +115,11 @@ func (l *ledger) process() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !l.matches(commandLine(l.PID)) {
+	command := commandLine(l.PID)
+	if len(command) == 0 && !p.wait(exitTime) {
+		return p, nil // it is ending: its memory is gone already, and its locks are not
+	}
+	if !l.matches(command) {
 		p.release()
 		return nil, os.ErrProcessDone
 	}
@@ -152,6 +157,13 @@ func (l *ledger) matches(command []string) bool {
 func (l *ledger) clear() error {
 	if l.Overlay == "" {
 		return nil
+	}
+	// What is in use is not a dead QEMU's, unless that is only about to be dead.
+	for deadline := time.Now().Add(exitTime); imageInUse(l.Overlay); {
+		if time.Now().After(deadline) {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond) // there is no sign of a lock's end for who does not want the lock
 	}
 	if err := os.Remove(l.Overlay); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the disposable disk of an earlier run cannot be removed: %w", err)

@@ -27,6 +27,7 @@ type vm struct {
 	dir     string // its runtime directory, which is there while it runs
 	overlay string // the path of its disposable disk
 	bad     error  // why it cannot be used; nil for one that can
+	badKind error  // the kind of error that this is
 	log     *slog.Logger
 
 	turns   turns

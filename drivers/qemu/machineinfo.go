@@ -56,6 +56,7 @@ func (e *infoError) Error() string {
 // parseMachineInfo finds machine.start_args, a list of strings, and nothing else: all that VMCloak writes besides is for
 // those who import machines. What is there twice is an error, as readers of JSON disagree about it.
 func parseMachineInfo(data []byte) ([]string, error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // the byte order mark that editors on Windows put first
 	p := &infoReader{data: data}
 	if len(data) > maxInfoSize {
 		return nil, &infoError{problem: fmt.Sprintf("the file is longer than %d bytes, which no machineinfo.json is", maxInfoSize)}

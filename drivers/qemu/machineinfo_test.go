@@ -14,6 +14,7 @@ import (
 func TestMachineInfoNeedsNothingButStartArgs(t *testing.T) {
 	for _, text := range []string{
 		`{"machine": {"start_args": ["-m", "16"]}}`,
+		"\xef\xbb\xbf" + `{"machine": {"start_args": ["-m", "16"]}}`,
 		`{"vmcloak_version": null, "machinery": "qemu", "machine": {"name": "w", "tags": ["a"], "start_args": ["-m", "16"], "x": {"start_args": 1}}, "z": [{}]}` + "\n",
 	} {
 		args, err := parseMachineInfo([]byte(text))

@@ -17,9 +17,9 @@ import (
 )
 
 // New makes the driver for a configuration. A machine that cannot be used does not stop the others: it is listed, its state is
-// error with the reason, and its operations fail with it. New itself fails where nothing could work: no emulator
-// (ErrDependency), a runtime directory or a directory for disposable disks that cannot be used, machines without a name
-// or with the same (ErrConfig).
+// error with the reason while it is off, and it cannot be started; one that still runs can be stopped. Without an emulator
+// (ErrDependency) or a directory for disposable disks (ErrConfig) that is so for all machines. New itself fails where nothing
+// could work: a runtime directory that cannot be used, machines without a name or with the same (ErrConfig).
 //
 // New starts nothing and takes no lock. The caller has to Close what it returns.
 func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error) {
@@ -30,8 +30,11 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		return nil, fail(machinery.OpOpen, "", kind, err, format, args...)
 	}
 	c = c.withDefaults()
+	// What runs can be seen and stopped without an emulator and without a place for disposable disks; only no machine can be started.
+	var missing error
+	kind := machinery.ErrConfig
 	if err := checkEmulator(c.QEMU); err != nil {
-		return refuse(machinery.ErrDependency, err, "QEMU cannot be used")
+		missing, kind = fmt.Errorf("QEMU cannot be used: %w", err), machinery.ErrDependency
 	}
 	c.QEMU, _ = filepath.Abs(c.QEMU)
 	if o.RuntimeDir != "" {
@@ -45,8 +48,8 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
 	}
 	if c.DisposableDir != "" {
-		if err := writableDir(c.DisposableDir); err != nil {
-			return refuse(machinery.ErrConfig, err, "the directory for disposable disks cannot be used")
+		if err := writableDir(c.DisposableDir); err != nil && missing == nil {
+			missing = fmt.Errorf("the directory for disposable disks cannot be used: %w", err)
 		}
 		c.DisposableDir = realPath(c.DisposableDir)
 	}
@@ -62,6 +65,12 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 			return refuse(machinery.ErrConfig, nil, "two machines are named %q", m.Name)
 		}
 		v := d.newVM(m)
+		if missing != nil {
+			if v.bad == nil {
+				v.badKind = kind
+			}
+			v.worse(missing)
+		}
 		d.machines = append(d.machines, v)
 		d.byName[m.Name] = v
 	}
@@ -100,7 +109,7 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 	if m.AgentPort == 0 {
 		m.AgentPort = DefaultAgentPort
 	}
-	v := &vm{d: d, conf: m, log: d.log.With("machine", m.Name), reading: make(chan struct{}, 1)}
+	v := &vm{d: d, conf: m, badKind: machinery.ErrConfig, log: d.log.With("machine", m.Name), reading: make(chan struct{}, 1)}
 	v.machine = machinery.Machine{
 		Name: m.Name, IP: m.IP, MACAddress: m.MACAddress, Platform: m.Platform, OSVersion: m.OSVersion, Architecture: m.Architecture,
 		Interface: m.Interface, AgentPort: m.AgentPort, Tags: append([]string(nil), m.Tags...),
@@ -109,9 +118,8 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 		v.machine.MACAddress = hw.String()
 	}
 	v.conf.Disk, v.conf.Snapshot = realPath(m.Disk), realPath(m.Snapshot)
-	key := machineKey(m.Name, v.conf.Disk, v.conf.Snapshot)
-	v.dir = filepath.Join(d.runtimeDir, key)
-	v.overlay = overlayPath(d.config.DisposableDir, v.conf.Disk, m.Name, machineKey(d.runtimeDir, key, ""))
+	v.dir = filepath.Join(d.runtimeDir, machineKey(m.Name, d.config.where(m)))
+	v.overlay = overlayPath(d.config.DisposableDir, v.conf.Disk, m.Name, machineKey(m.Name, ""))
 	v.bad = v.check(m)
 	return v
 }
@@ -177,7 +185,7 @@ func refuseShared(machines []*vm) {
 	for _, v := range machines {
 		for _, c := range []claim{{v, "disk", v.conf.Disk}, {v, "snapshot", v.conf.Snapshot}} {
 			info, err := os.Stat(c.path)
-			if err != nil {
+			if c.path == "" || err != nil || !info.Mode().IsRegular() {
 				continue // has its own problem
 			}
 			s, ok := info.Sys().(*syscall.Stat_t)

@@ -44,8 +44,8 @@ var options = map[string]option{
 	"incoming":            {refused: whyState},
 	"loadvm":              {refused: whyState},
 	"monitor":             {refused: whyMonitor, harmless: "none"},
-	"qmp":                 {refused: whyMonitor, harmless: "none"},
-	"qmp-pretty":          {refused: whyMonitor, harmless: "none"},
+	"qmp":                 {refused: whyMonitor}, // unlike -monitor it knows no none (QEMU 7.2.22)
+	"qmp-pretty":          {refused: whyMonitor},
 	"mon":                 {refused: whyMonitor},
 	"daemonize":           {flag: true, refused: whyFork},
 	"pidfile":             {refused: whyPidfile, path: true},

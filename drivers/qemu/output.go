@@ -3,10 +3,13 @@
 package qemu
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // keptOutput is how much of what QEMU prints is kept: the last 8 KiB, which is dozens of its messages.
@@ -34,20 +37,40 @@ func newOutput() (*output, *os.File, error) {
 }
 
 func (o *output) drain() {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := o.pipe.Read(buf)
-		o.mu.Lock()
-		o.kept = append(o.kept, buf[:n]...)
-		if over := len(o.kept) - keptOutput; over > 0 {
-			o.kept = append(o.kept[:0], o.kept[over:]...)
-			o.start = false
-		}
-		o.mu.Unlock()
-		if err != nil {
-			return
-		}
+	raw, err := o.pipe.SyscallConn()
+	if err != nil {
+		return
 	}
+	for more := true; more && err == nil; {
+		err = raw.Read(func(fd uintptr) bool {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			var now bool
+			now, more = o.take(int(fd))
+			return now
+		})
+	}
+}
+
+// take reads what is there now. It says whether there was something, the end included, and whether there can be more. Its caller
+// holds mu.
+func (o *output) take(fd int) (now, more bool) {
+	buf := make([]byte, 32<<10)
+	n, err := unix.Read(fd, buf)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return false, true
+	case errors.Is(err, unix.EINTR):
+		return true, true
+	case err != nil || n == 0:
+		return true, false
+	}
+	o.kept = append(o.kept, buf[:n]...)
+	if over := len(o.kept) - keptOutput; over > 0 {
+		o.kept = append(o.kept[:0], o.kept[over:]...)
+		o.start = false
+	}
+	return true, true
 }
 
 // finish reads what is left after the process has ended. A child of it that lives on and holds the pipe is not waited for.
@@ -68,10 +91,20 @@ func (o *output) close() {
 	o.wait()
 }
 
-// tail is the end of what was printed, without the blanks around it.
+// tail is the end of what was printed until now, without the blanks around it.
 func (o *output) tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	// What the reader has not come to yet. A process that never stops printing is not waited for.
+	if raw, err := o.pipe.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			for range 8 {
+				if now, more := o.take(int(fd)); !now || !more {
+					break
+				}
+			}
+		})
+	}
 	text := strings.TrimSpace(strings.ToValidUTF8(string(o.kept), "\uFFFD"))
 	if !o.start {
 		text = "… " + text

@@ -49,7 +49,9 @@ func bootable(f *os.File) bool {
 	return err == nil && signature[0] == 0x55 && signature[1] == 0xaa
 }
 
-// overlayName is the file name of a machine's disposable disk: the start of the machine's name, for people, and its key.
+// overlayName is the file name of a machine's disposable disk: the start of the machine's name, for people, and a key. It depends
+// on nothing but the name, so that a second QEMU on the same machine meets the first one's disk, whatever else its configuration
+// says.
 func overlayName(name, key string) string {
 	readable := []rune(strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
@@ -60,35 +62,51 @@ func overlayName(name, key string) string {
 	return string(readable[:min(len(readable), 40)]) + "-" + key + "_disposable.qcow2"
 }
 
-// makeOverlay writes an empty disposable disk above a base. One that is there already is left from a run of which there is no
-// ledger, such as one before the host was booted; it is replaced unless something uses it.
-func makeOverlay(path string, base qcow2.Info) error {
+// makeOverlay writes an empty disposable disk above a base, and keeps it for this driver until the file that it returns is
+// closed. One that is there already is left from a run of which there is no ledger, such as one before the host was booted; it
+// is replaced unless something uses it. If it fails, nothing of its own is left.
+func makeOverlay(path string, base qcow2.Info) (*os.File, error) {
+	inUse := fmt.Errorf("the disposable disk %s is there already, and a QEMU that this driver does not know uses it", path)
 	err := qcow2.CreateOverlay(path, base.Path, base.Format, base.VirtualSize)
-	if !errors.Is(err, fs.ErrExist) {
-		return err
+	if errors.Is(err, fs.ErrExist) {
+		old, err := takeImage(path)
+		if errors.Is(err, errImageInUse) {
+			return nil, inUse
+		}
+		if old != nil { // it may be none that can be opened
+			defer old.Close()
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+		if err := qcow2.CreateOverlay(path, base.Path, base.Format, base.VirtualSize); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
 	}
-	if imageInUse(path) {
-		return fmt.Errorf("the disposable disk %s is there already, and a QEMU that this driver does not know uses it", path)
+	own, err := takeImage(path)
+	if errors.Is(err, errImageInUse) {
+		return nil, inUse // another driver found it in the moment before it was locked, and replaces it
 	}
-	if err := os.Remove(path); err != nil {
-		return err
+	if err != nil {
+		return nil, errors.Join(err, removeOverlay(path))
 	}
-	return qcow2.CreateOverlay(path, base.Path, base.Format, base.VirtualSize)
+	return own, nil
 }
 
 // The bytes that QEMU locks in an image to say what it does with it, by open file description locks (QEMU 7.2).
 const lockFirst, lockLength = 100, 165
 
-// imageInUse is whether a QEMU has the image open.
+// imageInUse is whether a QEMU has the image open, or a driver has just made it.
 func imageInUse(path string) bool {
 	f, err := openRegular(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: lockFirst, Len: lockLength}
-	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock)
-	return err == nil && lock.Type != unix.F_UNLCK
+	used, _ := lockSeen(f, lockFirst, ownByte-lockFirst+1)
+	return used
 }
 
 // writableDir is whether files can be made in a directory, or why not.
@@ -108,6 +126,9 @@ func writableDir(dir string) error {
 
 // realPath is a path without symbolic links, as far as the file is there.
 func realPath(path string) string {
+	if path == "" {
+		return ""
+	}
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}

@@ -260,6 +260,13 @@ func TestAStrangerWithTheSameProcessIDIsLeftAlone(t *testing.T) {
 					t.Error("the process was ended, though by the ledger it is another boot's")
 				}
 			}
+			// Its disk is in use, so that it is not removed, neither by Stop nor by a start that finds it.
+			overlay := m.byName["vm"].overlay
+			err := m.RestoreStart(limit(t), "vm")
+			mustKind(t, err, machinery.ErrHypervisor)
+			if !strings.Contains(err.Error(), overlay) || !fileExists(overlay) {
+				t.Errorf("%v does not name %s, or that was removed", err, overlay)
+			}
 			// The QEMU that the ledger does not name any more is this test's to end.
 			again, err := attach(p.pid, p.start)
 			if err != nil {
@@ -270,6 +277,12 @@ func TestAStrangerWithTheSameProcessIDIsLeftAlone(t *testing.T) {
 				t.Error("QEMU does not end")
 			}
 			again.release()
+			if err := m.RestoreStart(limit(t), "vm"); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Stop(limit(t), "vm"); err != nil {
+				t.Fatal(err)
+			}
 			s.clean()
 		})
 	}
@@ -341,4 +354,31 @@ func TestALedgerThatCannotBeUnderstoodIsLeftAloneAndNamed(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestAStartThatMeetsAQEMUInTheMomentOfItsEndGoesOn(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.paused)
+	m := s.open(machinery.Options{})
+	// The machine is found off by the question that follows on finding its process.
+	if err := m.byName["vm"].notOff(limit(t), machinery.OpRestoreStart); err != nil {
+		t.Errorf("a machine that is off is refused: %v", err)
+	}
+	for range 5 {
+		killChild(startChild(t, s, "restore and end", true)) // the kernel ends QEMU with it, a moment later
+		if err := m.RestoreStart(limit(t), "vm"); err != nil {
+			if strings.Contains(err.Error(), "poweroff") {
+				t.Fatalf("a machine that is off is refused: %v", err)
+			}
+			// QEMU was not dead yet, and answered.
+			mustKind(t, err, machinery.ErrUnexpectedState)
+			_ = m.Stop(limit(t), "vm")
+			continue
+		}
+		if err := m.Stop(limit(t), "vm"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.clean()
 }

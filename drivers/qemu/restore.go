@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -32,18 +33,27 @@ func (v *vm) restore(ctx context.Context) error {
 	const op = machinery.OpRestoreStart
 	if r := v.run; r != nil {
 		if !r.proc.over() {
-			return v.notOff(ctx, op)
+			if err := v.notOff(ctx, op); err != nil {
+				return err
+			}
 		}
 		v.wentOff(r)
 	}
-	h, p, _, err := v.claim(op)
-	if err != nil {
-		return err
-	}
-	if p != nil {
+	var h *hold
+	for {
+		claimed, p, _, err := v.claim(op)
+		if err != nil {
+			return err
+		}
+		if h = claimed; p == nil {
+			break
+		}
 		p.release()
 		h.unlock()
-		return v.notOff(ctx, op)
+		// A QEMU whose driver died while it loaded may end in this very moment, for want of the rest of the snapshot.
+		if err := v.notOff(ctx, op); err != nil {
+			return err
+		}
 	}
 	v.set(func() { v.doing, v.failed, v.last = phaseStarting, nil, "" })
 	r, err := v.start(ctx, h)
@@ -62,11 +72,14 @@ func (v *vm) restore(ctx context.Context) error {
 	return nil
 }
 
-// notOff is the error for a machine that has to be off and is not.
+// notOff is the error for a machine that has to be off and is not; nil if it has gone off meanwhile.
 func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
 	status, err := v.state(ctx)
 	if err != nil {
 		return fail(op, v.machine.Name, machinery.ErrUnexpectedState, err, "the machine is not off")
+	}
+	if status.State == machinery.StatePoweroff || status.Reason == reasonStartFailed {
+		return nil
 	}
 	e := fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine has to be off, but it is %s; stop it first", status)
 	e.Status = status
@@ -83,6 +96,7 @@ func (v *vm) start(ctx context.Context, h *hold) (*run, error) {
 	if feed != nil {
 		feed.end()
 	}
+	defer r.overlay.Close() // QEMU has its own locks on it now, or it is gone
 	if err == nil {
 		return r, nil
 	}
@@ -103,6 +117,9 @@ func (v *vm) launch(r *run) (*feed, error) {
 	if err != nil {
 		return nil, refuse(machinery.ErrConfig, err, "the machine's disk cannot be used")
 	}
+	if err := refuseWritten(base.Path); err != nil {
+		return nil, refuse(machinery.ErrHypervisor, err, "the machine's disk cannot be used now")
+	}
 	feed, err := newFeed(v.conf.Snapshot)
 	if err != nil {
 		return nil, refuse(machinery.ErrConfig, err, "the machine's snapshot cannot be used")
@@ -117,9 +134,10 @@ func (v *vm) launch(r *run) (*feed, error) {
 	if err != nil {
 		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
 	}
-	if err := makeOverlay(v.overlay, base); err != nil {
+	if r.overlay, err = makeOverlay(v.overlay, base); err != nil {
 		return feed, refuse(machinery.ErrHypervisor, err, "no disposable disk can be made for the machine")
 	}
+	r.made = true
 	var files []*os.File
 	defer func() {
 		for _, f := range files {
@@ -136,6 +154,9 @@ func (v *vm) launch(r *run) (*feed, error) {
 	files = append(files, feed.file)
 	r.proc, err = spawn(v.d.config.QEMU, args, files, v.d.starter)
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) && fileThere(v.d.config.QEMU) {
+			return feed, refuse(machinery.ErrHypervisor, err, "QEMU cannot be started: %s is there, but the interpreter that its first line names, or the loader that it needs, does not exist", v.d.config.QEMU)
+		}
 		return feed, refuse(machinery.ErrHypervisor, err, "QEMU cannot be started")
 	}
 	v.log.Debug("QEMU started", "pid", r.proc.pid)
@@ -203,6 +224,13 @@ func (r *run) load(outer context.Context, f *feed) error {
 	if err != nil {
 		return r.loadError(outer, ctx, f, err)
 	}
+	if standing != "" {
+		said := r.proc.tail()
+		if why := r.v.inactive(r.ledger.Overlay, said); why != "" {
+			return fail(machinery.OpRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, words(said),
+				"QEMU has loaded the snapshot %s and cannot take the machine's disks into use, %s above %s: %s", r.v.conf.Snapshot, r.ledger.Overlay, r.v.conf.Disk, why)
+		}
+	}
 	if err := r.note(func(l *ledger) { l.Phase, l.Standing = phaseSettled, standing }); err != nil {
 		return fail(machinery.OpRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, err, "the machine was restored and is ended again")
 	}
@@ -245,7 +273,11 @@ func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
 		return fail(machinery.OpRestoreStart, name, machinery.ErrHypervisor, err, format, args...)
 	}
 	if outer.Err() != nil {
-		return interrupted(machinery.OpRestoreStart, name, outer, "loading the snapshot "+path)
+		e := interrupted(machinery.OpRestoreStart, name, outer, "loading the snapshot "+path)
+		if said := words(r.proc.tail()); said != nil && errors.Is(outer.Err(), context.DeadlineExceeded) {
+			e.Err = join([]error{e.Err, fmt.Errorf("QEMU's last words: %w", said)})
+		}
+		return e
 	}
 	select {
 	case <-f.done:
@@ -263,7 +295,7 @@ func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
 		if said == nil {
 			said = errors.New("it said nothing")
 		}
-		return failed(said, "QEMU ended (%v) while it loaded the snapshot %s", r.proc.ending, path)
+		return failed(said, "QEMU (%s) ended (%v) while it loaded the snapshot %s", r.v.d.config.QEMU, r.proc.ending, path)
 	}
 	return failed(err, "QEMU did not load the snapshot %s", path)
 }
@@ -280,11 +312,19 @@ func (v *vm) abandon(r *run) error {
 		}
 		r.let()
 	}
-	err := errors.Join(removeOverlay(v.overlay), r.hold.remove())
-	if err != nil {
+	var err error
+	if r.made { // what this start has not made belongs to somebody else
+		err = removeOverlay(v.overlay)
+	}
+	if err = errors.Join(err, r.hold.remove()); err != nil {
 		return fmt.Errorf("something of it could not be removed: %w", err)
 	}
 	return nil
+}
+
+func fileThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // overlayPath is where a machine's disposable disk is.

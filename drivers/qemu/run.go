@@ -5,6 +5,7 @@ package qemu
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ type run struct {
 	migration chan string   // QEMU's last word on the loading of the snapshot: "completed" or "failed"
 	released  chan struct{} // closed by let
 	dialing   chan struct{} // holds a token while somebody connects
+
+	overlay *os.File // the disposable disk, if the start that is going on has made it
+	made    bool     // it has
 
 	mu       sync.Mutex
 	mon      *monitor.Monitor // nil until there was a connection

@@ -31,35 +31,48 @@ const (
 
 // defaultRuntimeDir is where the machines' runtime directories are if nobody says otherwise.
 func defaultRuntimeDir() string {
-	uid := os.Geteuid()
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		// After sudo the variable may still name another user's directory.
-		if info, err := os.Stat(dir); err == nil && info.IsDir() && owner(info) == uid {
-			return filepath.Join(dir, "machineries")
-		}
-	}
+	return runtimeDirOf(os.Geteuid(), "/run")
+}
+
+// runtimeDirOf is the default for a user. It is the same in every session of theirs, so it depends on no variable of the
+// environment. run is /run.
+func runtimeDirOf(uid int, run string) string {
 	if uid == 0 {
-		return "/run/machineries"
+		return filepath.Join(run, "machineries")
+	}
+	dir := filepath.Join(run, "user", strconv.Itoa(uid))
+	if info, err := os.Lstat(dir); err == nil && info.IsDir() && owner(info) == uid {
+		return filepath.Join(dir, "machineries")
 	}
 	return fmt.Sprintf("/tmp/machineries-%d", uid)
 }
 
 // makeRuntimeDir makes the directory, if need be, and returns its path without symbolic links. It refuses one that others
-// could use to give this driver sockets and locks of their own.
+// could use to give this driver sockets and locks of their own. What it refuses it has not made.
 func makeRuntimeDir(path string) (string, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
+	if !filepath.IsAbs(path) {
+		return "", errors.New("it has to be an absolute path; a relative one is another directory in each working directory, and programs in two of them would not see each other's machines")
+	}
+	path = filepath.Clean(path)
+	switch err := checkPrivate(path); {
+	case err == nil:
+		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+			return "", &os.PathError{Op: "write to", Path: path, Err: err}
+		}
+	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return "", err
-	}
-	if err := checkPrivate(path); err != nil {
-		return "", err
-	}
-	above, err := filepath.EvalSymlinks(filepath.Dir(path))
-	if err != nil {
-		return "", err
+	above, missing := filepath.Dir(path), ""
+	for {
+		there, err := filepath.EvalSymlinks(above)
+		if err == nil {
+			above = there
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		above, missing = filepath.Dir(above), filepath.Join(filepath.Base(above), missing)
 	}
 	for dir := above; ; dir = filepath.Dir(dir) {
 		info, err := os.Lstat(dir)
@@ -69,16 +82,22 @@ func makeRuntimeDir(path string) (string, error) {
 		if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
 			return "", fmt.Errorf("%s, in which it is, may be written to by everybody, so that it could be replaced", dir)
 		}
+		if uid := owner(info); uid != 0 && uid != os.Geteuid() {
+			return "", fmt.Errorf("%s, in which it is, belongs to user %d, who could replace it; use a directory below those of root and of this user (%d) alone", dir, uid, os.Geteuid())
+		}
 		if dir == filepath.Dir(dir) {
 			break
 		}
 	}
-	path = filepath.Join(above, filepath.Base(path))
+	path = filepath.Join(above, missing, filepath.Base(path))
 	if sample := filepath.Join(path, strings.Repeat("0", keyLength), readSocket); len(sample) > maxSocketPath {
 		return "", fmt.Errorf("its path is %d bytes too long: sockets like %s may have %d bytes; use a shorter one", len(sample)-maxSocketPath, sample, maxSocketPath)
 	}
-	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return "", &os.PathError{Op: "write to", Path: path, Err: err}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", err
+	}
+	if err := checkPrivate(path); err != nil {
+		return "", err
 	}
 	return path, nil
 }
@@ -111,11 +130,12 @@ func owner(info fs.FileInfo) int {
 // keyLength is the number of hex digits of a machine's key.
 const keyLength = 16
 
-// machineKey names a machine's files: two programs with the same configuration mean the same machine, and no two machines'
-// names become one, whatever characters they have.
-func machineKey(name, disk, snapshot string) string {
+// machineKey names a machine's files by its name and by where its configuration is: two programs with the same configuration
+// mean the same machine, whatever has become of the files that it names, and no two machines' names become one, whatever
+// characters they have.
+func machineKey(name, where string) string {
 	h := sha256.New()
-	for _, s := range []string{name, disk, snapshot} {
+	for _, s := range []string{name, where} {
 		fmt.Fprintf(h, "%d:%s,", len(s), s)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:keyLength]

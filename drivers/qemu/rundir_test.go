@@ -124,9 +124,9 @@ func TestAMachinesDirectoryThatIsNotItsOwnIsRefused(t *testing.T) {
 func TestMachinesThatDifferInAnythingHaveDifferentKeys(t *testing.T) {
 	seen := map[string][]string{}
 	for _, names := range [][]string{
-		{"a", "b", "c"}, {"ab", "", "c"}, {"a", "bc", ""}, {"", "ab", "c"}, {"a\x00b", "", "c"}, {"a", "b,c", ""}, {"a/b", "", "c"}, {"1:a", "b", "c"},
+		{"a", "b"}, {"ab", ""}, {"a", "bc"}, {"", "ab"}, {"a\x00b", ""}, {"a", "b,c"}, {"a/b", ""}, {"1:a", "b"},
 	} {
-		key := machineKey(names[0], names[1], names[2])
+		key := machineKey(names[0], names[1])
 		if len(key) != keyLength || seen[key] != nil {
 			t.Errorf("%q and %q have the key %s", names, seen[key], key)
 		}
@@ -134,21 +134,74 @@ func TestMachinesThatDifferInAnythingHaveDifferentKeys(t *testing.T) {
 	}
 }
 
-func TestTheDefaultRuntimeDirectoryIsThisUsersOwn(t *testing.T) {
-	dir := scratch(t)
-	t.Setenv("XDG_RUNTIME_DIR", dir)
-	if got := defaultRuntimeDir(); got != filepath.Join(dir, "machineries") {
-		t.Errorf("with XDG_RUNTIME_DIR it is %s", got)
+func TestTheDefaultRuntimeDirectoryIsTheSameInEverySessionOfAUser(t *testing.T) {
+	run, uid := scratch(t), os.Geteuid()
+	before := defaultRuntimeDir()
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	if got := defaultRuntimeDir(); got != before {
+		t.Errorf("with XDG_RUNTIME_DIR it is %s, without %s", got, before)
 	}
-	other := "/run/machineries"
-	if os.Geteuid() != 0 {
-		other = fmt.Sprintf("/tmp/machineries-%d", os.Geteuid())
+	if got := runtimeDirOf(0, run); got != run+"/machineries" {
+		t.Errorf("root's is %s", got)
 	}
-	for _, value := range []string{"", "relative", dir + "/nonexistent"} {
-		t.Setenv("XDG_RUNTIME_DIR", value)
-		if got := defaultRuntimeDir(); got != other {
-			t.Errorf("with XDG_RUNTIME_DIR=%q it is %s, want %s", value, got, other)
+	const user = 4711
+	mine := fmt.Sprintf("%s/user/%d", run, user)
+	if got := runtimeDirOf(user, run); got != "/tmp/machineries-4711" {
+		t.Errorf("without %s it is %s", mine, got)
+	}
+	if err := os.MkdirAll(mine, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := runtimeDirOf(user, run); got != "/tmp/machineries-4711" {
+		t.Errorf("with somebody else's %s it is %s", mine, got)
+	}
+	if uid == 0 {
+		if err := os.Chown(mine, user, user); err != nil {
+			t.Fatal(err)
 		}
+		if got := runtimeDirOf(user, run); got != mine+"/machineries" {
+			t.Errorf("with %s it is %s", mine, got)
+		}
+	}
+}
+
+func TestARuntimeDirectoryThatIsRefusedIsNotMade(t *testing.T) {
+	dir := scratch(t)
+	open := filepath.Join(dir, "open")
+	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	cases := map[string]string{
+		filepath.Join(dir, strings.Repeat("x", 60), strings.Repeat("y", 40)): "107 bytes",
+		filepath.Join(open, "a", "b"):                                        "everybody",
+		"relative/run":                                                       "absolute",
+	}
+	foreign := filepath.Join(dir, "foreign")
+	if os.Geteuid() == 0 { // only root can make another's directory
+		if err := errors.Join(os.Mkdir(foreign, 0o755), os.Chown(foreign, 4711, 4711)); err != nil {
+			t.Fatal(err)
+		}
+		cases[filepath.Join(foreign, "run")] = "belongs to user 4711"
+	}
+	for path, want := range cases {
+		if _, err := makeRuntimeDir(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+	}
+	for _, d := range []string{open, foreign} {
+		if entries, _ := os.ReadDir(d); len(entries) > 0 {
+			t.Errorf("%s was made in %s", entries[0].Name(), d)
+		}
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) > 2 {
+		t.Errorf("something was made in %s: %v", dir, entries)
+	}
+	if fileExists("relative") {
+		t.Error("the relative directory was made")
+	}
+	deep := filepath.Join(dir, "a", "b", "run")
+	if got, err := makeRuntimeDir(deep); err != nil || got != realPath(deep) || !fileExists(deep) {
+		t.Errorf("%s: %s, %v", deep, got, err)
 	}
 }
 

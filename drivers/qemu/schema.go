@@ -29,7 +29,7 @@ var schema = &config.Schema{
 		{Key: "disposable_copy_dir", AllowEmpty: true, Type: config.DirectoryPath{MustExist: true, Writable: true},
 			Doc: "The directory for the disposable disks of running machines. Empty: beside each machine's disk."},
 		{Key: "runtime_dir", Optional: true, AllowEmpty: true, Type: config.DirectoryPath{},
-			Doc: "The directory for locks and sockets of running machines, closed to other users. Empty: $XDG_RUNTIME_DIR/machineries, or /run/machineries for root."},
+			Doc: "The directory for locks and sockets of running machines, closed to other users. It has to be a whole path. Empty: /run/machineries for root, else /run/user/<uid>/machineries, or /tmp/machineries-<uid> without that."},
 		{Key: "load_timeout", Optional: true, Default: DefaultLoadTimeout, Type: config.Duration{Min: &shortest},
 			Doc: "How long a machine may take from starting QEMU to running or paused."},
 		{Key: "quit_timeout", Optional: true, Default: DefaultQuitTimeout, Type: config.Duration{Min: &shortest},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/klauspost/compress/gzip"
@@ -27,13 +28,16 @@ type compression struct {
 // migrationMagic is what a state begins with that QEMU's migrate wrote: a magic number, and 3 for the version.
 const migrationMagic = "QEVM\x00\x00\x00\x03"
 
+// maxWindow is how much of what was unpacked zstd may need at once, in bytes.
+const maxWindow = 512 << 20
+
 var compressions = []compression{
 	{"raw", migrationMagic, nil},
 	{"gzip", "\x1f\x8b\x08", func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }},
 	{"lz4", "\x04\x22\x4d\x18", func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(lz4.NewReader(r)), nil }},
 	{"zstd", "\x28\xb5\x2f\xfd", func(r io.Reader) (io.ReadCloser, error) {
 		// The window is what zstd's --long=29 needs; a file that claims more is not worth that memory.
-		d, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(512<<20))
+		d, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}
@@ -127,14 +131,16 @@ func unpack(w io.Writer, f io.Reader, c compression) error {
 		return damaged(c, err)
 	}
 	defer r.Close()
-	head := make([]byte, len(migrationMagic))
-	switch n, err := io.ReadFull(r, head); {
-	case err == io.EOF:
-		return fmt.Errorf("there is nothing in it once %s is unpacked", c.name)
+	head, err := io.ReadAll(io.LimitReader(r, int64(len(migrationMagic))))
+	switch {
 	case err != nil:
 		return damaged(c, err)
-	case string(head[:n]) != migrationMagic:
-		return fmt.Errorf("what is packed in it with %s is not a memory snapshot of QEMU: it begins with % x", c.name, head[:n])
+	case len(head) == 0:
+		return fmt.Errorf("there is nothing in it once %s is unpacked", c.name)
+	case len(head) < len(migrationMagic):
+		return fmt.Errorf("what is packed in it with %s is too short to be a memory snapshot of QEMU: %d bytes, % x", c.name, len(head), head)
+	case string(head) != migrationMagic:
+		return fmt.Errorf("what is packed in it with %s is not a memory snapshot of QEMU: it begins with % x", c.name, head)
 	}
 	to := &sink{w: w}
 	if _, err := to.Write(head); err != nil {
@@ -153,6 +159,12 @@ func unpack(w io.Writer, f io.Reader, c compression) error {
 func damaged(c compression, err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return fmt.Errorf("it is cut short: %s ends before its end mark", c.name)
+	}
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return fmt.Errorf("it is packed in a way that is not supported, with a window of more than %d MiB (zstd --long=29 or less does it): %w", maxWindow>>20, err)
+	}
+	if strings.HasPrefix(err.Error(), c.name+":") {
+		return fmt.Errorf("it is damaged: %w", err)
 	}
 	return fmt.Errorf("it is damaged: %s: %w", c.name, err)
 }

@@ -37,19 +37,24 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 		return machinery.Status{State: machinery.StateStopping}, nil
 	case r != nil:
 		return v.stateOfRun(ctx, r)
-	case v.bad != nil:
-		return machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: v.bad.Error()}, nil
-	case failed != nil:
-		return machinery.Status{State: machinery.StateError, Reason: reasonStartFailed, Detail: failed.Error()}, nil
 	}
+	// What runs is told first, though its files may be gone or another driver have started it.
+	status := machinery.Status{State: machinery.StatePoweroff, Reason: last}
 	l, err := readLedger(v.dir)
 	switch {
 	case err != nil:
 		return machinery.Status{}, asError(machinery.OpState, v.machine.Name, machinery.ErrHypervisor, err)
-	case l == nil:
-		return machinery.Status{State: machinery.StatePoweroff, Reason: last}, nil
+	case l != nil:
+		status, err = v.stateOfLedger(ctx, l)
 	}
-	return v.stateOfLedger(ctx, l)
+	switch {
+	case err != nil || status.State != machinery.StatePoweroff:
+	case v.bad != nil:
+		status = machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: v.bad.Error()}
+	case failed != nil:
+		status = machinery.Status{State: machinery.StateError, Reason: reasonStartFailed, Detail: failed.Error()}
+	}
+	return status, err
 }
 
 // stateOfRun is the status of a machine whose QEMU this driver holds.
@@ -95,6 +100,9 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 	standing := func() string {
 		if l.Phase == phaseStarting { // its driver ended while it loaded
 			standing, _ := settledAs(state)
+			if standing != "" && v.inactive(l.Overlay, "") != "" {
+				return "" // it stands for want of its disks
+			}
 			return standing
 		}
 		return l.Standing
@@ -171,6 +179,9 @@ func dial(ctx context.Context, path string) (*monitor.Monitor, error) {
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):
 			<-ctx.Done() // the socket has the deadline of ctx, and may be first by a hair
+			if errors.Is(err, ctx.Err()) {
+				return nil, err
+			}
 			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
 		case !errors.Is(err, syscall.EAGAIN):
 			return m, err

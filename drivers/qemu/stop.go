@@ -49,7 +49,7 @@ func (v *vm) stopNow(ctx context.Context, cancelled bool) error {
 	case failed, cancelled:
 		return nil
 	case v.bad != nil:
-		return fail(op, v.machine.Name, machinery.ErrConfig, v.bad, "the machine cannot be used")
+		return fail(op, v.machine.Name, v.badKind, v.bad, "the machine cannot be used")
 	}
 	e := fail(op, v.machine.Name, machinery.ErrStateReached, nil, "the machine is off already")
 	e.Status = machinery.Status{State: machinery.StatePoweroff}
