@@ -80,13 +80,16 @@ func makeOverlay(path string, base qcow2.Info) error {
 const lockFirst, lockLength = 100, 165
 
 // imageInUse is whether a QEMU has the image open.
-func imageInUse(path string) bool {
+func imageInUse(path string) bool { return lockedAt(path, lockFirst, lockLength) }
+
+// lockedAt is whether anybody has a lock on those bytes of a file.
+func lockedAt(path string, start, length int64) bool {
 	f, err := openRegular(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: lockFirst, Len: lockLength}
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: start, Len: length}
 	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock)
 	return err == nil && lock.Type != unix.F_UNLCK
 }
@@ -116,3 +119,10 @@ func realPath(path string) string {
 	}
 	return path
 }
+
+// lockWrites is the byte of those above whose lock means "I write to it": the permission number 1 of QEMU's block layer.
+const lockWrites = lockFirst + 1
+
+// imageWritten is whether a QEMU has the image open for writing. Readers do not count: machines elsewhere may have the same
+// disk as their base.
+func imageWritten(path string) bool { return lockedAt(path, lockWrites, 1) }
