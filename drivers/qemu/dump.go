@@ -21,7 +21,7 @@ const dumpFD = ownPrefix + "dump"
 const (
 	// dumpAsk is how often QEMU is asked how far a dump is: for the log, and in case its event was lost with a connection.
 	dumpAsk = time.Second
-	// spoilTime is how long a dump that was given up may take to end. An ELF dump ends at its next write.
+	// spoilTime is how long a dump that was given up is waited for. It ends at its next write.
 	spoilTime = time.Second
 	// resumeAsk is how soon QEMU is asked again whether it has resumed the machine after a dump, which it does 0.1 ms after the
 	// event that ends it.
@@ -35,7 +35,8 @@ func (d *Machinery) DumpMemory(ctx context.Context, name, path string) error {
 
 // DumpMemoryFormat is DumpMemory in one of QEMU's formats: "elf" (the default, also for ""), "kdump-zlib", "kdump-lzo",
 // "kdump-snappy" or "win-dmp", of which each build of QEMU has some. The compressed ones take several times as long: 256 MiB took
-// QEMU 7.2.22 0.2 s as ELF and 2 s as kdump-zlib.
+// QEMU 7.2.22 0.2 s as ELF and 2 s as kdump-zlib. It writes kdump in the flattened form, which crash reads and makedumpfile -R
+// turns into the other.
 //
 // A running machine stands still meanwhile, which State calls paused, and runs again afterwards, while the file is still being
 // written to disk. A machine that is paused or broken stays so. The file is there, with mode 0600, when all of it is on disk. How
@@ -43,8 +44,8 @@ func (d *Machinery) DumpMemory(ctx context.Context, name, path string) error {
 //
 // Errors: ErrUnexpectedState if the machine is off or starting; ErrConfig if there is something at path, no file can be made there, or
 // QEMU does not have the format; ErrHypervisor with QEMU's own words if the dump fails, as on a full disk; ErrInterrupted if ctx
-// ends or Stop is called. A dump in ELF ends at once then; another goes on in QEMU, into a file without a name, and State says
-// paused until it is over.
+// ends or Stop is called. QEMU has no command that ends a dump; its next write is made to fail, so that it ends at once and the
+// machine goes on. Where that does not help within a second, State says paused until QEMU is done with what nobody will see.
 func (d *Machinery) DumpMemoryFormat(ctx context.Context, name, path, format string) error {
 	return d.operate(ctx, machinery.OpDumpMemory, name, func(v *vm, ctx context.Context) error {
 		return v.dumpMemory(ctx, path, format)

@@ -190,6 +190,9 @@ func (r *run) whyGone() string {
 	if reason != "" {
 		return reason
 	}
+	if !r.proc.wait(exitTime) { // that it has ended is known a moment before how
+		return "QEMU ended"
+	}
 	return "QEMU ended: " + r.proc.ending.String()
 }
 

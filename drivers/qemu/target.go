@@ -37,10 +37,9 @@ func newTarget(path string) (*target, error) {
 	case err == nil:
 		t.file = os.NewFile(uintptr(fd), path)
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL): // says open(2)
-		if t.file, err = os.CreateTemp(dir, "."+shortened(filepath.Base(path))+".*.part"); err != nil {
+		if err := t.hide(); err != nil {
 			return nil, err
 		}
-		t.temp = t.file.Name()
 	default:
 		return nil, &os.PathError{Op: "create a file in", Path: dir, Err: err}
 	}
@@ -49,6 +48,15 @@ func newTarget(path string) (*target, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// hide begins the file under a hidden name.
+func (t *target) hide() (err error) {
+	dir, name := filepath.Split(t.path)
+	if t.file, err = os.CreateTemp(dir, "."+shortened(name)+".*.part"); err == nil {
+		t.temp = t.file.Name()
+	}
+	return err
 }
 
 // shortened leaves room in a file's name for what is put around it.
