@@ -15,6 +15,10 @@ type ctxT = context.Context
 // nothing.
 var errSameMarks = errors.New("the lab gave two machines the same marks")
 
+// errNoDumpReader is a lab's mistake: it offers to look into dumps, and its
+// benches cannot.
+var errNoDumpReader = errors.New("the lab offers the feature \"dump\", and its bench is no DumpReader")
+
 // inject makes something go wrong now.
 func (w *World) inject(name string, kind FaultKind) {
 	w.Notef("fault: %s on %q", kind, name)
@@ -66,3 +70,6 @@ func (w *World) part(f func()) {
 	w.opened, w.bench = nil, nil
 	w.parts++
 }
+
+// lines joins lines for the end of a failure's text.
+func lines(all []string) string { return strings.Join(all, "\n  ") }

@@ -84,6 +84,14 @@ type Bench interface {
 	Close(ctx context.Context) error
 }
 
+// DumpReader is a bench that can look into a memory dump of one of its
+// machines. It is what [FeatureDump] means.
+type DumpReader interface {
+	// Dumped returns the guest's memory mark of that slot, as the dump at path
+	// holds it; 0 if there is none.
+	Dumped(ctx context.Context, machine, path string, slot int) (uint32, error)
+}
+
 // Saved is what a machine's snapshot holds.
 type Saved struct {
 	// Memory and Disk are the marks in slot 0 of the guest's memory and disk.
@@ -120,12 +128,25 @@ type Guest interface {
 	// for good with its processor stopped.
 	PowerOff(ctx context.Context) error
 	Hang(ctx context.Context) error
+	// Button says what the guest does when its power button is pressed. The
+	// delay counts for ButtonLate alone. After a boot the guest obeys.
+	Button(ctx context.Context, mode ButtonMode, delay time.Duration) error
 	// Pressed returns how often the guest has said by itself, in this run,
 	// that its power button was pressed.
 	Pressed() int
 	// Gone is closed when the guest's run is over.
 	Gone() <-chan struct{}
 }
+
+// ButtonMode is what a guest does when its power button is pressed.
+type ButtonMode string
+
+// The button modes.
+const (
+	ButtonIgnore ButtonMode = "ignore"
+	ButtonObey   ButtonMode = "obey"
+	ButtonLate   ButtonMode = "late"
+)
 
 // Feature is something that a requirement needs of a lab.
 type Feature string
@@ -144,6 +165,11 @@ const (
 	FeatureDamage Feature = "damage"
 	// FeatureLeftovers: the lab can account for what is left.
 	FeatureLeftovers Feature = "leftovers"
+	// FeatureDump: the lab's benches can look into memory dumps.
+	FeatureDump Feature = "dump"
+	// FeatureDisplay: the lab's machines have a display, unless they are
+	// headless.
+	FeatureDisplay Feature = "display"
 )
 
 // FaultFeature is the feature of being able to make that fault.
@@ -163,6 +189,10 @@ const (
 	// FaultStrangerPause: someone else pauses the machine. To be announced.
 	FaultStrangerPause FaultKind = "stranger-pause"
 
+	// FaultNoProgram: the hypervisor's program is not there any more, until
+	// healed. What runs of it runs on.
+	FaultNoProgram FaultKind = "no-program"
+
 	// FaultSlowStart: the hypervisor needs Fault.Delay longer to start.
 	FaultSlowStart FaultKind = "slow-start"
 	// FaultRefuseStart: the hypervisor ends at once with exit status 1,
@@ -179,6 +209,12 @@ const (
 	// FaultRefuseQuit: the hypervisor takes no request to end; only killing
 	// its process helps.
 	FaultRefuseQuit FaultKind = "refuse-quit"
+	// FaultRefuseDump: the hypervisor refuses to dump a machine's memory,
+	// saying Fault.Text.
+	FaultRefuseDump FaultKind = "refuse-dump"
+	// FaultSlowDump: the hypervisor needs Fault.Delay longer to begin a dump
+	// of a machine's memory, and answers nothing meanwhile.
+	FaultSlowDump FaultKind = "slow-dump"
 )
 
 // Fault is one thing that goes wrong.
@@ -238,6 +274,8 @@ type MachineSpec struct {
 	Kind SnapshotKind
 	// Damage is what is wrong with the machine's files.
 	Damage Damage
+	// Headless makes the machine one without a display.
+	Headless bool
 	// Faults are the faults that strike at the machine's starts, and those
 	// that have to be announced to be injected later.
 	Faults []Fault

@@ -96,7 +96,7 @@ func (b *bench) RuntimeDir() string { return filepath.Join(b.dir, "run") }
 
 // machine makes the files of one machine and plans its faults.
 func (b *bench) machine(ctx context.Context, number int, spec conformance.MachineSpec) (*machine, error) {
-	s, err := b.lab.saved(ctx, template{paused: spec.SavedPaused, variant: number})
+	s, err := b.lab.saved(ctx, template{paused: spec.SavedPaused, variant: number, headless: spec.Headless})
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 	if m.listener, err = guest.Listen(m.socket); err != nil {
 		return nil, err
 	}
-	args := append(b.lab.deviceArgs(m.socket, false), driveArg("%DISPOSABLE_DISK_PATH%")...)
+	args := append(b.lab.deviceArgs(m.socket, s.template), driveArg("%DISPOSABLE_DISK_PATH%")...)
 	info, err := json.Marshal(map[string]any{"machinery": "qemu", "machine": map[string]any{"name": spec.Name, "start_args": args}})
 	if err == nil {
 		err = os.WriteFile(m.files["machineinfo"], info, 0o600)
@@ -134,7 +134,7 @@ func (b *bench) fill(ctx context.Context, m *machine) error {
 	}
 	from := m.saved
 	if m.spec.Damage == conformance.SnapshotForeign {
-		other, err := b.lab.saved(ctx, template{paused: m.spec.SavedPaused, foreign: true})
+		other, err := b.lab.saved(ctx, template{paused: m.spec.SavedPaused, headless: m.spec.Headless, foreign: true})
 		if err != nil {
 			return err
 		}
@@ -173,6 +173,7 @@ func (b *bench) Saved(name string) conformance.Saved {
 	for what, path := range m.files {
 		files[what] = path
 	}
+	files["program"] = b.install.Emulator
 	if m.spec.Damage == conformance.SnapshotForeign {
 		// QEMU's words for a snapshot with another size of memory, seen on
 		// 7.2.22: "Size mismatch: pc.ram: 0x2000000 != 0x1000000".

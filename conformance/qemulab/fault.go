@@ -2,6 +2,7 @@ package qemulab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -36,6 +37,12 @@ var plans = map[conformance.FaultKind]func(f conformance.Fault) fakeqemu.Fault{
 	conformance.FaultRefuseQuit: func(conformance.Fault) fakeqemu.Fault {
 		return fakeqemu.Fault{Point: fakeqemu.PointExit, Action: fakeqemu.Stay, Deaf: true}
 	},
+	conformance.FaultRefuseDump: func(f conformance.Fault) fakeqemu.Fault {
+		return fakeqemu.Fault{Point: fakeqemu.PointCommand, Command: "dump-guest-memory", Action: fakeqemu.Refuse, Text: f.Text}
+	},
+	conformance.FaultSlowDump: func(f conformance.Fault) fakeqemu.Fault {
+		return fakeqemu.Fault{Point: fakeqemu.PointCommand, Command: "dump-guest-memory", Action: fakeqemu.Delay, Delay: f.Delay}
+	},
 	// Someone who pauses the machine needs a way in: the interposer stays if
 	// any fault on the wire is planned, and this one does nothing.
 	conformance.FaultStrangerPause: func(conformance.Fault) fakeqemu.Fault {
@@ -62,6 +69,8 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 		return b.signal(ctx, m, syscall.SIGKILL)
 	case conformance.FaultWedge:
 		return b.signal(ctx, m, syscall.SIGSTOP)
+	case conformance.FaultNoProgram:
+		return os.Rename(b.install.Emulator, b.hiddenEmulator())
 	case conformance.FaultStrangerPause:
 		for _, p := range b.install.Alive() {
 			if strings.Contains(strings.Join(p.Args, " "), m.socket) {
@@ -78,6 +87,9 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 func (b *bench) Heal(_ context.Context, name string) error {
 	m := b.machines[name]
 	b.install.Clear(m.socket)
+	if err := os.Rename(b.hiddenEmulator(), b.install.Emulator); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	for _, p := range processes(m.socket) {
 		if err := kill(p, syscall.SIGCONT); err != nil {
 			return err
@@ -85,6 +97,9 @@ func (b *bench) Heal(_ context.Context, name string) error {
 	}
 	return nil
 }
+
+// hiddenEmulator is where the emulator is while it is not there.
+func (b *bench) hiddenEmulator() string { return b.install.Emulator + ".away" }
 
 // signal sends a signal to every process of a machine.
 func (b *bench) signal(ctx context.Context, m *machine, s syscall.Signal) error {

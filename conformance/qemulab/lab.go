@@ -135,6 +135,8 @@ var offered = map[conformance.Feature]bool{
 	conformance.FeatureKinds:       true,
 	conformance.FeatureDamage:      true,
 	conformance.FeatureLeftovers:   true,
+	conformance.FeatureDump:        true,
+	conformance.FeatureDisplay:     true,
 
 	conformance.FaultFeature(conformance.FaultKill):          true,
 	conformance.FaultFeature(conformance.FaultWedge):         true,
@@ -145,6 +147,9 @@ var offered = map[conformance.Feature]bool{
 	conformance.FaultFeature(conformance.FaultNoise):         true,
 	conformance.FaultFeature(conformance.FaultRefuseResume):  true,
 	conformance.FaultFeature(conformance.FaultRefuseQuit):    true,
+	conformance.FaultFeature(conformance.FaultRefuseDump):    true,
+	conformance.FaultFeature(conformance.FaultSlowDump):      true,
+	conformance.FaultFeature(conformance.FaultNoProgram):     true,
 }
 
 // Offers implements conformance.Lab.

@@ -34,10 +34,13 @@ type template struct {
 	variant int
 	// foreign: it has other hardware, more memory.
 	foreign bool
+	// headless: it has no display.
+	headless bool
 }
 
 // saved is a disk and a snapshot that belong together.
 type saved struct {
+	template       template
 	disk, snapshot string
 	memory, onDisk uint32
 	counter        uint32
@@ -55,15 +58,21 @@ const (
 
 // deviceArgs is a machine's command line but for its disk: what has to be the
 // same when its snapshot is made and when it is restored.
-func (l *Lab) deviceArgs(socket string, foreign bool) []string {
+func (l *Lab) deviceArgs(socket string, t template) []string {
 	size := memory
-	if foreign {
+	if t.foreign {
 		size = memoryForeign
 	}
-	return []string{
+	args := []string{
 		"-M", "q35", "-accel", l.accel, "-m", fmt.Sprint(size), "-nodefaults", "-display", "none",
 		"-chardev", "socket,id=guest,path=" + socket, "-serial", "chardev:guest",
 	}
+	if !t.headless {
+		// As little of a display as there can be: no firmware of its own, and
+		// the least memory.
+		args = append(args, "-device", "VGA,romfile=,vgamem_mb=1")
+	}
+	return args
 }
 
 // driveArg is a machine's disk on the command line.
@@ -97,7 +106,8 @@ func (l *Lab) saved(ctx context.Context, t template) (*saved, error) {
 // save boots a machine, marks its memory and disk, and saves it.
 func (l *Lab) save(ctx context.Context, dir string, t template) (s *saved, err error) {
 	s = &saved{
-		disk: filepath.Join(dir, "disk.qcow2"), snapshot: filepath.Join(dir, "memory.snapshot"),
+		template: t,
+		disk:     filepath.Join(dir, "disk.qcow2"), snapshot: filepath.Join(dir, "memory.snapshot"),
 		memory: 0x5A000000 + uint32(t.variant), onDisk: 0xD1500000 + uint32(t.variant),
 		kinds: make(map[conformance.SnapshotKind]string),
 	}
@@ -119,7 +129,7 @@ func (l *Lab) save(ctx context.Context, dir string, t template) (s *saved, err e
 		return nil, err
 	}
 	defer listener.Close()
-	e, err := startEmulator(ctx, emulator, append(l.deviceArgs(socket, t.foreign), driveArg(s.disk)...))
+	e, err := startEmulator(ctx, emulator, append(l.deviceArgs(socket, t), driveArg(s.disk)...))
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 	}
 	r := newRun(v, h, *l)
 	r.proc = p
+	r.dumping = l.Phase == phaseDumping // QEMU goes on with it, or is done
 	atMost := adoptTime
 	if op == machinery.OpStop {
 		atMost = min(atMost, v.d.config.QuitTimeout)
@@ -41,7 +42,7 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 	m, err := r.master(ctx)
 	if err != nil {
 		v.log.Warn("the machine's monitor does not answer", "pid", p.pid, "error", err)
-	} else if l.Phase == phaseStarting {
+	} else if l.Phase == phaseStarting && !l.Booted {
 		// Its driver ended while it loaded. What it stands in now it has from the snapshot.
 		if state, err := queryStatus(ctx, m); err == nil {
 			standing, _ := settledAs(state)

@@ -27,8 +27,8 @@ func Driver() machinery.Driver {
 	}
 }
 
-// Machinery is the driver at work: machines that run in QEMU. It keeps the contract of machinery.Machinery and of
-// machinery.PausedHandler, and is made by New. It may be embedded in another driver, which overrides some of its methods; its
+// Machinery is the driver at work: machines that run in QEMU. It keeps the contract of machinery.Machinery and those of the
+// optional operations but for network capture, and is made by New. It may be embedded in another driver, which overrides some of its methods; its
 // own methods do not call each other.
 type Machinery struct {
 	config      Config // with the defaults in place
@@ -42,12 +42,21 @@ type Machinery struct {
 
 	closed   chan struct{} // closed when Close or Shutdown has begun
 	closing  sync.Mutex    // held by the Close or Shutdown that does the work
+	ending   sync.Mutex    // held while closed is closed, and by who adds to watchers without having a turn
 	watchers sync.WaitGroup
+	version  versions
 }
 
 var (
-	_ machinery.Machinery     = (*Machinery)(nil)
-	_ machinery.PausedHandler = (*Machinery)(nil)
+	_ machinery.Machinery         = (*Machinery)(nil)
+	_ machinery.NoRestoreStarter  = (*Machinery)(nil)
+	_ machinery.ACPIStopper       = (*Machinery)(nil)
+	_ machinery.MemoryDumper      = (*Machinery)(nil)
+	_ machinery.PausedHandler     = (*Machinery)(nil)
+	_ machinery.Screenshotter     = (*Machinery)(nil)
+	_ machinery.Versioner         = (*Machinery)(nil)
+	_ machinery.DependencyChecker = (*Machinery)(nil)
+	_ machinery.Watcher           = (*Machinery)(nil)
 )
 
 // Machines returns the machines in the order of the configuration.
@@ -65,6 +74,14 @@ func (d *Machinery) Machines() []machinery.Machine {
 // is an ErrUnexpectedState; one that another process holds is ErrBusy.
 func (d *Machinery) RestoreStart(ctx context.Context, name string) error {
 	return d.operate(ctx, machinery.OpRestoreStart, name, (*vm).restore)
+}
+
+// NoRestoreStart starts QEMU without the snapshot, so that the machine boots from its disk, and returns when it runs. As for
+// RestoreStart, what the machine writes goes to an empty disposable disk above the configured one, which is removed when the
+// machine is off: nothing that is booted changes the disk. The snapshot must be there all the same, as of every machine. A disk
+// that another QEMU writes to is ErrBusy.
+func (d *Machinery) NoRestoreStart(ctx context.Context, name string) error {
+	return d.operate(ctx, machinery.OpNoRestoreStart, name, (*vm).noRestore)
 }
 
 // HandlePaused resumes a machine that stands still because its snapshot was saved so. One that somebody else paused is
@@ -154,7 +171,9 @@ func (d *Machinery) Shutdown(ctx context.Context) error {
 
 // end ends every operation, does last for each machine, and lets go of all.
 func (d *Machinery) end(last func(*vm) error) error {
+	d.ending.Lock()
 	close(d.closed)
+	d.ending.Unlock()
 	failed := make([]error, len(d.machines))
 	var all sync.WaitGroup
 	for i, v := range d.machines {

@@ -22,6 +22,7 @@ const (
 	phaseSettled  phase = "settled" // nothing: the machine runs or stands still
 	phaseStarting phase = "starting"
 	phaseStopping phase = "stopping"
+	phaseDumping  phase = "dumping" // the machine stands still, or did before, while its memory is written to a file
 )
 
 // ledger is what another process has to know of a running machine, as state.json in its runtime directory.
@@ -31,6 +32,8 @@ type ledger struct {
 	// Owner is the process whose driver wrote this last.
 	Owner int   `json:"owner"`
 	Phase phase `json:"phase"`
+	// Booted is set for a machine that was started without its snapshot.
+	Booted bool `json:"booted,omitempty"`
 	// Standing is the run state that the machine has from its snapshot and does not leave by itself, such as "paused"; empty if it
 	// runs or was resumed since.
 	Standing string `json:"standing,omitempty"`

@@ -31,21 +31,25 @@ type vm struct {
 	log     *slog.Logger
 
 	turns   turns
+	watches watches
 	reading chan struct{} // holds a token while somebody asks on the second monitor
 
 	// What follows is changed only by whoever has the turn, and with mu held; State reads it with mu alone.
-	mu     sync.Mutex
-	run    *run   // its QEMU; nil while this driver holds none
-	doing  phase  // what the operation that has the turn makes of the machine; empty for nothing
-	failed error  // why the last start failed, until Stop or the next start
-	last   string // why it is off, if it went off by itself
+	mu      sync.Mutex
+	run     *run             // its QEMU; nil while this driver holds none
+	doing   phase            // what the operation that has the turn makes of the machine; empty for nothing
+	booting bool             // with phaseStarting: it boots, without its snapshot
+	during  machinery.Status // with phaseDumping: what the machine is meanwhile
+	failed  error            // why the last start failed, until Stop or the next start
+	last    string           // why it is off, if it went off by itself
 }
 
 // set changes what State sees.
 func (v *vm) set(change func()) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	change()
+	v.mu.Unlock()
+	v.changed(false)
 }
 
 // claim takes the machine's lock, for a machine that this driver does not hold. If another driver left its QEMU running, p is

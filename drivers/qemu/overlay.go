@@ -99,13 +99,16 @@ func makeOverlay(path string, base qcow2.Info) (*os.File, error) {
 const lockFirst, lockLength = 100, 165
 
 // imageInUse is whether a QEMU has the image open, or a driver has just made it.
-func imageInUse(path string) bool {
+func imageInUse(path string) bool { return lockedAt(path, lockFirst, ownByte-lockFirst+1) }
+
+// lockedAt is whether anybody has a lock on those bytes of a file.
+func lockedAt(path string, start, length int64) bool {
 	f, err := openRegular(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	used, _ := lockSeen(f, lockFirst, ownByte-lockFirst+1)
+	used, _ := lockSeen(f, start, length)
 	return used
 }
 
@@ -137,3 +140,10 @@ func realPath(path string) string {
 	}
 	return path
 }
+
+// lockWrites is the byte of those above whose lock means "I write to it": the permission number 1 of QEMU's block layer.
+const lockWrites = lockFirst + 1
+
+// imageWritten is whether a QEMU has the image open for writing. Readers do not count: machines elsewhere may have the same
+// disk as their base.
+func imageWritten(path string) bool { return lockedAt(path, lockWrites, 1) }

@@ -13,30 +13,16 @@ import (
 // handlePaused is HandlePaused for whoever has the turn.
 func (v *vm) handlePaused(ctx context.Context) (err error) {
 	const op = machinery.OpHandlePaused
-	if v.run == nil && !v.untouched() {
-		if err := v.adopt(ctx, op); err != nil && !errors.Is(err, errNothingLeft) {
-			return err
-		}
-		defer func() {
-			if err != nil {
-				v.detach() // a machine that was not resumed is left as it was found
-			}
-		}()
-	}
-	status, err := v.state(ctx)
+	status, leave, err := v.takeOver(ctx, op)
 	if err != nil {
-		return fail(op, v.machine.Name, machinery.KindOf(err), err, "the machine cannot be resumed without knowing its state")
+		return err
 	}
-	refuse := func(kind error, text string) error {
-		e := fail(op, v.machine.Name, kind, nil, text, status)
-		e.Status = status
-		return e
-	}
+	defer func() { leave(err) }()
 	switch {
 	case status.State == machinery.StateRunning:
-		return refuse(machinery.ErrStateReached, "the machine is %s already")
-	case status.State != machinery.StatePaused || v.run == nil:
-		return refuse(machinery.ErrUnexpectedState, "the machine is %s; only one that its snapshot left paused can be resumed")
+		return v.wrongState(op, machinery.ErrStateReached, status, "the machine is %s already")
+	case status.State != machinery.StatePaused || status.Reason != reasonFromSnapshot || v.run == nil:
+		return v.wrongState(op, machinery.ErrUnexpectedState, status, "the machine is %s; only one that its snapshot left paused can be resumed")
 	}
 	return v.run.resume(ctx)
 }

@@ -29,8 +29,10 @@ const (
 )
 
 // restore is RestoreStart for whoever has the turn.
-func (v *vm) restore(ctx context.Context) error {
-	const op = machinery.OpRestoreStart
+func (v *vm) restore(ctx context.Context) error { return v.begin(ctx, machinery.OpRestoreStart) }
+
+// begin starts the machine, from its snapshot or, for NoRestoreStart, by booting it.
+func (v *vm) begin(ctx context.Context, op machinery.Op) error {
 	if r := v.run; r != nil {
 		if !r.proc.over() {
 			if err := v.notOff(ctx, op); err != nil {
@@ -55,8 +57,10 @@ func (v *vm) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	v.set(func() { v.doing, v.failed, v.last = phaseStarting, nil, "" })
-	r, err := v.start(ctx, h)
+	v.set(func() {
+		v.doing, v.booting, v.failed, v.last = phaseStarting, op == machinery.OpNoRestoreStart, nil, ""
+	})
+	r, err := v.start(ctx, h, op)
 	if err != nil {
 		stopped := errors.Is(context.Cause(ctx), errStopped)
 		v.set(func() {
@@ -86,11 +90,16 @@ func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
 	return e
 }
 
-// start starts QEMU and has it load the snapshot. If that fails nothing is left, not even the hold.
-func (v *vm) start(ctx context.Context, h *hold) (*run, error) {
-	r := newRun(v, h, ledger{Machine: v.machine.Name, Phase: phaseStarting, Overlay: v.overlay})
-	feed, err := v.launch(r)
-	if err == nil {
+// start starts QEMU and waits until the machine has settled. If that fails nothing is left, not even the hold.
+func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) {
+	booted := op == machinery.OpNoRestoreStart
+	r := newRun(v, h, ledger{Machine: v.machine.Name, Phase: phaseStarting, Booted: booted, Overlay: v.overlay})
+	feed, err := v.launch(r, op)
+	switch {
+	case err != nil:
+	case booted:
+		err = r.boot(ctx)
+	default:
 		err = r.load(ctx, feed)
 	}
 	if feed != nil {
@@ -108,23 +117,30 @@ func (v *vm) start(ctx context.Context, h *hold) (*run, error) {
 	return nil, err
 }
 
-// launch prepares what QEMU needs and starts it.
-func (v *vm) launch(r *run) (*feed, error) {
+// launch prepares what QEMU needs and starts it. The feed is nil for a machine that boots.
+func (v *vm) launch(r *run, op machinery.Op) (*feed, error) {
 	refuse := func(kind error, err error, format string, args ...any) error {
-		return fail(machinery.OpRestoreStart, v.machine.Name, kind, err, format, args...)
+		return fail(op, v.machine.Name, kind, err, format, args...)
 	}
 	base, err := checkDisk(v.conf.Disk)
 	if err != nil {
 		return nil, refuse(machinery.ErrConfig, err, "the machine's disk cannot be used")
 	}
-	if err := refuseWritten(base.Path); err != nil {
-		return nil, refuse(machinery.ErrHypervisor, err, "the machine's disk cannot be used now")
-	}
-	feed, err := newFeed(v.conf.Snapshot)
-	if err != nil {
-		return nil, refuse(machinery.ErrConfig, err, "the machine's snapshot cannot be used")
-	}
+	var feed *feed
 	args := v.commandLine()
+	if op == machinery.OpNoRestoreStart {
+		if imageWritten(v.conf.Disk) {
+			return nil, refuse(machinery.ErrBusy, nil, "another QEMU writes to the machine's disk %s; end that one first", v.conf.Disk)
+		}
+	} else {
+		if err := refuseWritten(base.Path); err != nil {
+			return nil, refuse(machinery.ErrHypervisor, err, "the machine's disk cannot be used now")
+		}
+		if feed, err = newFeed(v.conf.Snapshot); err != nil {
+			return nil, refuse(machinery.ErrConfig, err, "the machine's snapshot cannot be used")
+		}
+		args = append(args, "-global", "migration.x-events=on", "-incoming", fmt.Sprintf("fd:%d", snapshotFD))
+	}
 	boot, err := bootID()
 	if err != nil {
 		return feed, refuse(machinery.ErrDependency, err, "the host's boot cannot be told from others")
@@ -151,7 +167,9 @@ func (v *vm) launch(r *run) (*feed, error) {
 		}
 		files = append(files, f)
 	}
-	files = append(files, feed.file)
+	if feed != nil {
+		files = append(files, feed.file)
+	}
 	r.proc, err = spawn(v.d.config.QEMU, args, files, v.d.starter)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && fileThere(v.d.config.QEMU) {
@@ -167,7 +185,7 @@ func (v *vm) launch(r *run) (*feed, error) {
 	return feed, nil
 }
 
-// commandLine is the arguments that QEMU is started with: the machine's own and those of the driver.
+// commandLine is the arguments that QEMU is started with, however it starts: the machine's own and those of the driver.
 func (v *vm) commandLine() []string {
 	args := v.args.with(v.overlay)
 	for _, m := range []struct {
@@ -178,7 +196,7 @@ func (v *vm) commandLine() []string {
 			"-chardev", fmt.Sprintf("socket,id=%s,fd=%d,server=on,wait=off", m.id, m.fd),
 			"-mon", fmt.Sprintf("chardev=%s,mode=control", m.id))
 	}
-	return append(args, "-global", "migration.x-events=on", "-incoming", fmt.Sprintf("fd:%d", snapshotFD))
+	return args
 }
 
 // load waits until QEMU has loaded the snapshot, and notes how the machine stands then.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/qemu/monitor"
+	"github.com/machineries/machineries/machinery"
 )
 
 // run is one run of a machine: its QEMU, from the moment that is started or taken over until it is gone or let go of.
@@ -19,6 +20,7 @@ type run struct {
 	proc *process
 
 	migration chan string   // QEMU's last word on the loading of the snapshot: "completed" or "failed"
+	dumped    chan error    // QEMU's last word on a memory dump: nil, or why it failed
 	released  chan struct{} // closed by let
 	dialing   chan struct{} // holds a token while somebody connects
 
@@ -28,6 +30,7 @@ type run struct {
 	mu       sync.Mutex
 	mon      *monitor.Monitor // nil until there was a connection
 	shutdown string           // why QEMU said that it ends; empty if it did not
+	dumping  bool             // QEMU has been told to dump the memory and has not said that it is done
 	final    bool             // let was called: the ledger is not this run's any more
 	ledger   ledger
 	told     chan struct{} // closed when the last event of mon was taken in
@@ -36,7 +39,7 @@ type run struct {
 }
 
 func newRun(v *vm, h *hold, l ledger) *run {
-	return &run{v: v, hold: h, ledger: l, migration: make(chan string, 1), released: make(chan struct{}), dialing: make(chan struct{}, 1)}
+	return &run{v: v, hold: h, ledger: l, migration: make(chan string, 1), dumped: make(chan error, 1), released: make(chan struct{}), dialing: make(chan struct{}, 1)}
 }
 
 // note changes the ledger, in memory and on disk.
@@ -55,6 +58,13 @@ func (r *run) standing() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.ledger.Standing
+}
+
+// means is what a run state of its QEMU means.
+func (r *run) means(state string) (machinery.Status, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return statusOfRun(state, r.ledger.Standing, r.dumping)
 }
 
 // master is the connection to QEMU's first monitor. One that broke while QEMU lives is made again.
@@ -80,6 +90,7 @@ func (r *run) master(ctx context.Context) (*monitor.Monitor, error) {
 	}
 	if r.mon != nil {
 		_ = r.mon.Close()
+		r.v.changed(true) // what QEMU told between the two connections is lost
 	}
 	r.mon = m
 	told := make(chan struct{})
@@ -101,9 +112,20 @@ func (r *run) monitor() *monitor.Monitor {
 	return r.mon
 }
 
+// stateEvents are those of QEMU's events after which its run state may be another. (Those of QEMU 7.2.)
+var stateEvents = map[string]bool{
+	"STOP": true, "RESUME": true, "RESET": true, "SHUTDOWN": true, "SUSPEND": true, "SUSPEND_DISK": true, "WAKEUP": true,
+	"WATCHDOG": true, "GUEST_PANICKED": true, "GUEST_CRASHLOADED": true, "BLOCK_IO_ERROR": true, "MIGRATION": true, "DUMP_COMPLETED": true,
+}
+
 // event takes in what QEMU tells.
 func (r *run) event(e monitor.Event) {
+	if e.Missed > 0 || stateEvents[e.Name] {
+		defer r.v.changed(e.Missed > 0)
+	}
 	switch e.Name {
+	case "DUMP_COMPLETED":
+		r.dumpCompleted(e)
 	case "MIGRATION":
 		var data struct{ Status string }
 		if e.Decode(&data) == nil && (data.Status == "completed" || data.Status == "failed") {
@@ -171,6 +193,9 @@ func (r *run) whyGone() string {
 	}
 	if reason != "" {
 		return reason
+	}
+	if !r.proc.wait(exitTime) { // that it has ended is known a moment before how
+		return "QEMU ended"
 	}
 	return "QEMU ended: " + r.proc.ending.String()
 }

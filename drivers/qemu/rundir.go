@@ -27,6 +27,7 @@ const (
 	qmpSocket  = "qmp.sock"
 	readSocket = "read.sock"
 	stateFile  = "state.json"
+	screenFile = "screen" // a picture, for as long as it takes to read it
 )
 
 // defaultRuntimeDir is where the machines' runtime directories are if nobody says otherwise.
@@ -313,7 +314,7 @@ func (h *hold) qmp() string { return filepath.Join(h.path, qmpSocket) }
 // remove takes the directory and all that is in it away, the lock last, and lets go of it.
 func (h *hold) remove() error {
 	var failed []error
-	for _, name := range []string{stateFile, stateFile + ".new", qmpSocket, readSocket, lockFile} {
+	for _, name := range []string{stateFile, stateFile + ".new", screenFile, qmpSocket, readSocket, lockFile} {
 		if err := h.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = append(failed, err)
 		}

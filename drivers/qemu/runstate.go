@@ -13,6 +13,8 @@ const (
 	reasonConfig       = "wrong configuration"
 	reasonStartFailed  = "start failed"
 	reasonLoading      = "loading the snapshot"
+	reasonBooting      = "booting"
+	reasonDump         = "memory dump"
 	reasonFromSnapshot = "from snapshot"
 	reasonStranger     = "paused by someone else"
 	reasonNoAnswer     = "monitor does not answer"
@@ -67,6 +69,14 @@ func statusOf(qemu, standing string) (machinery.Status, error) {
 		}
 	}
 	return machinery.Status{State: s.state, Reason: s.reason, Detail: detail}, nil
+}
+
+// statusOfRun is statusOf for a QEMU that may be in a dump of its memory that this driver began and did not wait for.
+func statusOfRun(qemu, standing string, dumping bool) (machinery.Status, error) {
+	if dumping && qemu == "save-vm" {
+		return machinery.Status{State: machinery.StatePaused, Reason: reasonDump}, nil
+	}
+	return statusOf(qemu, standing)
 }
 
 // settledAs says what a run state means right after the snapshot was loaded: the machine runs (standing is empty), stands

@@ -28,11 +28,13 @@ const exitTime = 200 * time.Millisecond
 // state is State. It needs no turn.
 func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	v.mu.Lock()
-	r, doing, failed, last := v.run, v.doing, v.failed, v.last
+	r, doing, booting, during, failed, last := v.run, v.doing, v.booting, v.during, v.failed, v.last
 	v.mu.Unlock()
 	switch {
 	case doing == phaseStarting:
-		return machinery.Status{State: machinery.StateStarting, Reason: reasonLoading}, nil
+		return startingAs(booting), nil
+	case doing == phaseDumping && !r.proc.over():
+		return during, nil
 	case doing == phaseStopping:
 		return machinery.Status{State: machinery.StateStopping}, nil
 	case r != nil:
@@ -57,15 +59,23 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	return status, err
 }
 
+// startingAs is the status of a machine that is being started.
+func startingAs(booting bool) machinery.Status {
+	if booting {
+		return machinery.Status{State: machinery.StateStarting, Reason: reasonBooting}
+	}
+	return machinery.Status{State: machinery.StateStarting, Reason: reasonLoading}
+}
+
 // stateOfRun is the status of a machine whose QEMU this driver holds.
 func (v *vm) stateOfRun(ctx context.Context, r *run) (machinery.Status, error) {
 	ctx, cancel := stateContext(ctx)
 	defer cancel()
 	m := r.monitor()
 	if m == nil || m.Err() != nil {
-		return v.ask(ctx, r.proc, r.standing, r.whyGone, v.readState)
+		return v.ask(ctx, r.proc, r.means, r.whyGone, v.readState)
 	}
-	return v.ask(ctx, r.proc, r.standing, r.whyGone, func(ctx context.Context) (string, error) {
+	return v.ask(ctx, r.proc, r.means, r.whyGone, func(ctx context.Context) (string, error) {
 		state, err := queryStatus(ctx, m)
 		if errors.Is(err, monitor.ErrClosed) || errors.Is(err, monitor.ErrDisconnected) && !r.proc.wait(exitTime) {
 			// The connection broke, or the machine was let go of meanwhile. QEMU may be well.
@@ -81,7 +91,7 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 	_, isHeld := held(v.dir)
 	switch {
 	case errors.Is(err, os.ErrProcessDone) && l.PID == 0 && isHeld:
-		return machinery.Status{State: machinery.StateStarting, Reason: reasonLoading}, nil
+		return startingAs(l.Booted), nil
 	case errors.Is(err, os.ErrProcessDone):
 		return machinery.Status{State: machinery.StatePoweroff, Reason: fmt.Sprintf("its QEMU (process %d) has ended", l.PID)}, nil
 	case err != nil:
@@ -90,33 +100,31 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 	defer p.release()
 	switch {
 	case l.Phase == phaseStarting && isHeld:
-		return machinery.Status{State: machinery.StateStarting, Reason: reasonLoading}, nil
+		return startingAs(l.Booted), nil
+	case l.Phase == phaseDumping && isHeld:
+		return machinery.Status{State: machinery.StatePaused, Reason: reasonDump}, nil
 	case l.Phase == phaseStopping && isHeld:
 		return machinery.Status{State: machinery.StateStopping}, nil
 	}
 	ctx, cancel := stateContext(ctx)
 	defer cancel()
-	var state string
-	standing := func() string {
-		if l.Phase == phaseStarting { // its driver ended while it loaded
-			standing, _ := settledAs(state)
+	means := func(state string) (machinery.Status, error) {
+		standing := l.Standing
+		if l.Phase == phaseStarting && !l.Booted { // its driver ended while it loaded
+			standing, _ = settledAs(state)
 			if standing != "" && v.inactive(l.Overlay, "") != "" {
-				return "" // it stands for want of its disks
+				standing = "" // it stands for want of its disks
 			}
-			return standing
 		}
-		return l.Standing
+		return statusOfRun(state, standing, l.Phase == phaseDumping)
 	}
 	why := func() string { return fmt.Sprintf("its QEMU (process %d) has ended", p.pid) }
-	return v.ask(ctx, p, standing, why, func(ctx context.Context) (_ string, err error) {
-		state, err = v.readState(ctx)
-		return state, err
-	})
+	return v.ask(ctx, p, means, why, v.readState)
 }
 
-// ask finds out the status of a machine whose QEMU is p. standing is the run state that it has from its snapshot, why says why
-// its QEMU has ended, and query asks for the run state.
-func (v *vm) ask(ctx context.Context, p *process, standing, why func() string, query func(context.Context) (string, error)) (machinery.Status, error) {
+// ask finds out the status of a machine whose QEMU is p. means says what a run state means, why says why its QEMU has ended, and
+// query asks for the run state.
+func (v *vm) ask(ctx context.Context, p *process, means func(string) (machinery.Status, error), why func() string, query func(context.Context) (string, error)) (machinery.Status, error) {
 	off := func() machinery.Status {
 		return machinery.Status{State: machinery.StatePoweroff, Reason: why()}
 	}
@@ -130,7 +138,7 @@ func (v *vm) ask(ctx context.Context, p *process, standing, why func() string, q
 	}
 	switch {
 	case err == nil:
-		status, err := statusOf(state, standing())
+		status, err := means(state)
 		return status, asError(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err)
 	case p.over():
 		return off(), nil

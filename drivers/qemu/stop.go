@@ -21,7 +21,7 @@ func (v *vm) stop(ctx context.Context) error {
 	}
 	defer t.done()
 	waited := time.Since(began)
-	err = v.stopNow(t.ctx, cancelled == machinery.OpRestoreStart)
+	err = v.stopNow(t.ctx, cancelled == machinery.OpRestoreStart || cancelled == machinery.OpNoRestoreStart)
 	v.logDone(ctx, op, began, waited, err)
 	return err
 }

@@ -1,0 +1,121 @@
+//go:build linux
+
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/machineries/machineries/machinery"
+	"golang.org/x/sys/unix"
+)
+
+// CheckDependencies is whether the host has what the driver needs to start machines: the emulator, which can be run and is of version
+// 6.0 or later; the runtime directory, closed to others; the directories for disposable disks, writable; and /dev/kvm, if the
+// arguments of a machine ask for it. It starts no machine, but runs the emulator with --version, unless that is known.
+//
+// The error is of kind ErrDependency and names all that is missing.
+func (d *Machinery) CheckDependencies(ctx context.Context) error {
+	const op = machinery.OpDependencies
+	if err := d.begins(ctx, op); err != nil {
+		return err
+	}
+	var missing []error
+	note := func(err error, what string) {
+		if err != nil {
+			missing = append(missing, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	note(d.checkVersion(ctx), "QEMU cannot be used")
+	if ctx.Err() != nil {
+		return interrupted(op, "", ctx, "asking the emulator for its version")
+	}
+	note(d.checkRuntimeDir(), "the runtime directory "+d.runtimeDir+" cannot be used")
+	for _, dir := range d.overlayDirs() {
+		note(writableDir(dir), "no disposable disks can be made")
+	}
+	if slices.ContainsFunc(d.machines, (*vm).wantsKVM) {
+		note(checkKVM(), "there is no KVM, which a machine's arguments ask for")
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fail(op, "", machinery.ErrDependency, join(missing), "the machines cannot be started on this host")
+}
+
+// checkVersion is whether the emulator can be run and is recent enough.
+func (d *Machinery) checkVersion(ctx context.Context) error {
+	if err := checkEmulator(d.config.QEMU); err != nil {
+		return err
+	}
+	v, err := d.version.of(ctx, d.config.QEMU)
+	if err != nil {
+		return err
+	}
+	if v.Major < oldestMajor {
+		return fmt.Errorf("%s is of version %s, and %d.0 or later is needed", d.config.QEMU, v, oldestMajor)
+	}
+	return nil
+}
+
+// checkRuntimeDir is whether the runtime directory is as New left it.
+func (d *Machinery) checkRuntimeDir() error {
+	if err := checkPrivate(d.runtimeDir); err != nil {
+		return err
+	}
+	return writableDir(d.runtimeDir)
+}
+
+// overlayDirs are the directories for disposable disks, each once.
+func (d *Machinery) overlayDirs() []string {
+	if d.config.DisposableDir != "" {
+		return []string{d.config.DisposableDir}
+	}
+	var dirs []string
+	for _, v := range d.machines {
+		if dir := filepath.Dir(v.overlay); v.bad == nil && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// wantsKVM is whether the machine's arguments name KVM as the only accelerator: with others beside it QEMU does without.
+func (v *vm) wantsKVM() bool {
+	if v.args == nil {
+		return false
+	}
+	var accels []string
+	for i, arg := range v.args.args {
+		name, is := optionName(arg)
+		switch {
+		case !is:
+		case name == "enable-kvm":
+			accels = append(accels, "kvm")
+		case i+1 == len(v.args.args):
+		case name == "accel" || name == "M" || name == "machine":
+			for at, s := range settings(v.args.args[i+1]) {
+				switch {
+				case s.key == "accel":
+					accels = append(accels, strings.Split(s.value, ":")...)
+				case at == 0 && name == "accel":
+					accels = append(accels, s.key)
+				}
+			}
+		}
+	}
+	return len(accels) > 0 && !slices.ContainsFunc(accels, func(a string) bool { return a != "kvm" })
+}
+
+// checkKVM is whether the host's KVM can be opened.
+func checkKVM() error {
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}

@@ -1,0 +1,41 @@
+//go:build linux
+
+package qemu
+
+import (
+	"context"
+	"errors"
+
+	"github.com/machineries/machineries/machinery"
+)
+
+// takeOver makes a machine that another driver left running this driver's own, if there is one, and returns its status. leave has
+// to be called with the operation's error: a machine that the operation could not be done on is left as it was found. Whoever has
+// the turn calls takeOver.
+func (v *vm) takeOver(ctx context.Context, op machinery.Op) (status machinery.Status, leave func(error), err error) {
+	leave = func(error) {}
+	if v.run == nil && !v.untouched() {
+		if err := v.adopt(ctx, op); err != nil && !errors.Is(err, errNothingLeft) {
+			return status, leave, err
+		}
+		leave = func(err error) {
+			if err != nil {
+				v.detach()
+			}
+		}
+	}
+	status, err = v.state(ctx)
+	if err != nil {
+		err = fail(op, v.machine.Name, machinery.KindOf(err), err, "the operation cannot be done without knowing the machine's state")
+		leave(err)
+		return status, func(error) {}, err
+	}
+	return status, leave, nil
+}
+
+// wrongState is the error for a machine that is in the wrong state. The text has a verb for that state.
+func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, text string) error {
+	e := fail(op, v.machine.Name, kind, nil, text, status)
+	e.Status = status
+	return e
+}

@@ -1,0 +1,137 @@
+//go:build linux
+
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// target is a file that is to be there whole or not at all. Until it is published it has no name, or, on file systems where every
+// file needs one, a hidden one beside its own.
+type target struct {
+	path string
+	file *os.File
+	temp string // the hidden name; empty for none
+}
+
+// newTarget begins a file at path, at which there must be nothing. Only its owner can read it.
+func newTarget(path string) (*target, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return nil, &os.PathError{Op: "create", Path: path, Err: unix.EEXIST}
+	}
+	t := &target{path: path}
+	dir := filepath.Dir(path)
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	switch {
+	case err == nil:
+		t.file = os.NewFile(uintptr(fd), path)
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EINVAL): // says open(2)
+		if err := t.hide(); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, &os.PathError{Op: "create a file in", Path: dir, Err: err}
+	}
+	if err := t.file.Chmod(0o600); err != nil { // whatever the umask leaves
+		t.drop()
+		return nil, err
+	}
+	return t, nil
+}
+
+// hide begins the file under a hidden name.
+func (t *target) hide() (err error) {
+	dir, name := filepath.Split(t.path)
+	if t.file, err = os.CreateTemp(dir, "."+shortened(name)+".*.part"); err == nil {
+		t.temp = t.file.Name()
+	}
+	return err
+}
+
+// shortened leaves room in a file's name for what is put around it.
+func shortened(name string) string { return name[:min(len(name), 200)] }
+
+// syncPart is how much is written to disk at once. Between two parts a context is looked at: at 100 MB/s, every second.
+const syncPart = 64 << 20
+
+// sync writes the file to disk, for as long as ctx lets it.
+func (t *target) sync(ctx context.Context) error {
+	info, err := t.file.Stat()
+	if err != nil {
+		return err
+	}
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	for at := int64(0); at < info.Size() && ctx.Err() == nil; at += syncPart {
+		err := unix.SyncFileRange(int(t.file.Fd()), at, syncPart, all)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESPIPE) || errors.Is(err, unix.ENOSYS) {
+			break // not on this file system; what follows does it
+		}
+		if err != nil {
+			return &os.PathError{Op: "sync", Path: t.path, Err: err}
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return t.file.Sync()
+}
+
+// publish gives the file its name, unless something has it. The file must have been synced.
+func (t *target) publish() error {
+	var err error
+	if t.temp == "" {
+		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", t.file.Fd()), unix.AT_FDCWD, t.path, unix.AT_SYMLINK_FOLLOW)
+	} else {
+		err = unix.Renameat2(unix.AT_FDCWD, t.temp, unix.AT_FDCWD, t.path, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+			if err = unix.Link(t.temp, t.path); err == nil {
+				err = unix.Unlink(t.temp)
+			}
+		}
+	}
+	if err != nil {
+		return &os.PathError{Op: "create", Path: t.path, Err: err}
+	}
+	t.temp = ""
+	// The name is made durable too. It is there in any case, so that a failure is none of the file's.
+	if dir, err := os.Open(filepath.Dir(t.path)); err == nil {
+		_ = dir.Sync()
+		dir.Close()
+	}
+	return t.file.Close()
+}
+
+// drop lets go of a file that was not published; nothing is left of it once nobody has it open any more.
+func (t *target) drop() {
+	if t.temp != "" {
+		_ = os.Remove(t.temp)
+	}
+	t.file.Close()
+}
+
+// spoil makes the next write fail of whoever got the file's descriptor from here: both share one offset, which is moved to where no
+// file of this file system can reach. (QEMU 7.2.22, that was writing a memory dump, ended it with "File too large" at once.)
+func (t *target) spoil() {
+	// There is no way to ask for the last offset, but the kernel refuses those beyond it.
+	first, last := int64(0), int64(math.MaxInt64)
+	for first < last {
+		middle := last - (last-first)/2
+		if _, err := t.file.Seek(middle, 0); err == nil {
+			first = middle
+		} else {
+			last = middle - 1
+		}
+	}
+	_, _ = t.file.Seek(first, 0)
+}
