@@ -215,7 +215,7 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 		t.Fatal(err)
 	}
 	boot, _ := bootID()
-	args := v.commandLine()
+	args := append(v.commandLine(), incoming()...)
 	var files []*os.File
 	for _, name := range []string{qmpSocket, readSocket} {
 		f, err := h.socket(name)

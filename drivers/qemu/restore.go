@@ -139,7 +139,7 @@ func (v *vm) launch(r *run, op machinery.Op) (*feed, error) {
 		if feed, err = newFeed(v.conf.Snapshot); err != nil {
 			return nil, refuse(machinery.ErrConfig, err, "the machine's snapshot cannot be used")
 		}
-		args = append(args, "-global", "migration.x-events=on", "-incoming", fmt.Sprintf("fd:%d", snapshotFD))
+		args = append(args, incoming()...)
 	}
 	boot, err := bootID()
 	if err != nil {
@@ -183,6 +183,11 @@ func (v *vm) launch(r *run, op machinery.Op) (*feed, error) {
 		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
 	}
 	return feed, nil
+}
+
+// incoming is the arguments with which QEMU loads the snapshot that it inherits, and tells of it.
+func incoming() []string {
+	return []string{"-global", "migration.x-events=on", "-incoming", fmt.Sprintf("fd:%d", snapshotFD)}
 }
 
 // commandLine is the arguments that QEMU is started with, however it starts: the machine's own and those of the driver.
