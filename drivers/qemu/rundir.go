@@ -155,11 +155,11 @@ type heldError struct{ pid int }
 func (e *heldError) Error() string {
 	switch e.pid {
 	case 0:
-		return "another driver holds the machine"
+		return "the machine is busy: another driver holds it"
 	case os.Getpid():
-		return fmt.Sprintf("another driver in this process (%d) holds the machine", e.pid)
+		return fmt.Sprintf("the machine is busy: another driver in this process (%d) holds it", e.pid)
 	}
-	return fmt.Sprintf("process %d holds the machine", e.pid)
+	return fmt.Sprintf("the machine is busy: process %d holds it", e.pid)
 }
 
 // acquire takes the lock of the machine whose runtime directory is path, and makes the directory if it is not there. The
