@@ -27,7 +27,8 @@ type Mutant struct {
 // All returns every mutant.
 func All() []Mutant {
 	var all []Mutant
-	for _, area := range [][]Mutant{loadMutants(), stateMutants(), restoreMutants(), failMutants(), stopMutants(), pausedMutants(), errorMutants(), queueMutants(), ownerMutants(), cleanMutants()} {
+	for _, area := range [][]Mutant{loadMutants(), stateMutants(), restoreMutants(), failMutants(), stopMutants(), pausedMutants(),
+		bootMutants(), acpiMutants(), dumpMutants(), screenshotMutants(), hostMutants(), watchMutants(), errorMutants(), queueMutants(), ownerMutants(), cleanMutants()} {
 		all = append(all, area...)
 	}
 	return all
@@ -76,13 +77,20 @@ func machine(c qemu.Config, name string) qemu.MachineConfig {
 // leaves the operation as it is.
 type broken struct {
 	*qemu.Machinery
-	machines     func() []machinery.Machine
-	restoreStart func(ctx context.Context, name string) error
-	stop         func(ctx context.Context, name string) error
-	state        func(ctx context.Context, name string) (machinery.Status, error)
-	handlePaused func(ctx context.Context, name string) error
-	shutdown     func(ctx context.Context) error
-	close        func() error
+	machines       func() []machinery.Machine
+	restoreStart   func(ctx context.Context, name string) error
+	stop           func(ctx context.Context, name string) error
+	state          func(ctx context.Context, name string) (machinery.Status, error)
+	handlePaused   func(ctx context.Context, name string) error
+	noRestoreStart func(ctx context.Context, name string) error
+	acpiStop       func(ctx context.Context, name string) error
+	dumpMemory     func(ctx context.Context, name, path string) error
+	screenshot     func(ctx context.Context, name string) ([]byte, error)
+	version        func(ctx context.Context) (string, error)
+	dependencies   func(ctx context.Context) error
+	watch          func(ctx context.Context, name string) (<-chan machinery.Event, error)
+	shutdown       func(ctx context.Context) error
+	close          func() error
 }
 
 func (b *broken) Machines() []machinery.Machine {
@@ -132,6 +140,55 @@ func (b *broken) Close() error {
 		return b.close()
 	}
 	return b.Machinery.Close()
+}
+
+func (b *broken) NoRestoreStart(ctx context.Context, name string) error {
+	if b.noRestoreStart != nil {
+		return b.noRestoreStart(ctx, name)
+	}
+	return b.Machinery.NoRestoreStart(ctx, name)
+}
+
+func (b *broken) ACPIStop(ctx context.Context, name string) error {
+	if b.acpiStop != nil {
+		return b.acpiStop(ctx, name)
+	}
+	return b.Machinery.ACPIStop(ctx, name)
+}
+
+func (b *broken) DumpMemory(ctx context.Context, name, path string) error {
+	if b.dumpMemory != nil {
+		return b.dumpMemory(ctx, name, path)
+	}
+	return b.Machinery.DumpMemory(ctx, name, path)
+}
+
+func (b *broken) Screenshot(ctx context.Context, name string) ([]byte, error) {
+	if b.screenshot != nil {
+		return b.screenshot(ctx, name)
+	}
+	return b.Machinery.Screenshot(ctx, name)
+}
+
+func (b *broken) Version(ctx context.Context) (string, error) {
+	if b.version != nil {
+		return b.version(ctx)
+	}
+	return b.Machinery.Version(ctx)
+}
+
+func (b *broken) CheckDependencies(ctx context.Context) error {
+	if b.dependencies != nil {
+		return b.dependencies(ctx)
+	}
+	return b.Machinery.CheckDependencies(ctx)
+}
+
+func (b *broken) Watch(ctx context.Context, name string) (<-chan machinery.Event, error) {
+	if b.watch != nil {
+		return b.watch(ctx, name)
+	}
+	return b.Machinery.Watch(ctx, name)
 }
 
 // fail is an error of the given kind that says nothing useful.
