@@ -186,6 +186,7 @@ func watchSlow(w *World) {
 				if !open {
 					w.Failf("the channel of a watch was closed because its reader was slow")
 				}
+				w.Notef("event: %s, gap %v", e.Status, e.Gap)
 				last = e
 				continue
 			case <-timer.C:

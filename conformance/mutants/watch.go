@@ -16,8 +16,9 @@ func follows(name string, watch func(inner *qemu.Machinery, ctx context.Context,
 	}, breaks...)
 }
 
-// filtered passes on those events of a right watch that pass says, as long as
-// pass returns no error; it never closes its channel if open is set.
+// filtered passes on those events of a right watch that pass says. With a
+// buffer, those that do not fit into it are lost; if open is set the channel is
+// never closed.
 func filtered(inner *qemu.Machinery, ctx context.Context, name string, buffer int, open bool, pass func(number int, e machinery.Event) bool) (<-chan machinery.Event, error) {
 	from, err := inner.Watch(ctx, name)
 	if err != nil {
@@ -67,7 +68,7 @@ func watchMutants() []Mutant {
 			})
 		}, "MM-WATCH-002", "MM-WATCH-003", "MM-WATCH-006"),
 		follows("drops the latest status if the reader is slow", func(inner *qemu.Machinery, ctx context.Context, name string) (<-chan machinery.Event, error) {
-			return filtered(inner, ctx, name, 2, false, all)
+			return filtered(inner, ctx, name, 1, false, all)
 		}, "MM-WATCH-004"),
 		startsWaitForReaders(),
 		follows("leaves the channel of a watch open", func(inner *qemu.Machinery, ctx context.Context, name string) (<-chan machinery.Event, error) {

@@ -90,21 +90,25 @@ func (v *vm) wantsKVM() bool {
 		return false
 	}
 	var accels []string
-	for i, arg := range v.args.args {
-		name, is := optionName(arg)
-		switch {
-		case !is:
-		case name == "enable-kvm":
-			accels = append(accels, "kvm")
-		case i+1 == len(v.args.args):
-		case name == "accel" || name == "M" || name == "machine":
-			for at, s := range settings(v.args.args[i+1]) {
-				switch {
-				case s.key == "accel":
-					accels = append(accels, strings.Split(s.value, ":")...)
-				case at == 0 && name == "accel":
-					accels = append(accels, s.key)
-				}
+	args := v.args.args
+	for i := 0; i < len(args); i++ {
+		name, is := optionName(args[i])
+		if !is || options[name].flag {
+			if name == "enable-kvm" {
+				accels = append(accels, "kvm")
+			}
+			continue
+		}
+		i++
+		if i == len(args) || name != "accel" && name != "M" && name != "machine" {
+			continue
+		}
+		for at, s := range settings(args[i]) {
+			switch {
+			case s.key == "accel":
+				accels = append(accels, strings.Split(s.value, ":")...)
+			case at == 0 && name == "accel":
+				accels = append(accels, s.key)
 			}
 		}
 	}

@@ -114,6 +114,7 @@ func (w *watch) run(ctx context.Context) {
 		next   machinery.Event  // what waits to be sent
 		out    chan machinery.Event
 		missed bool // changes may have been missed since the last event
+		before bool // the machine was held at the last look
 	)
 	for {
 		status, known := w.look(ctx)
@@ -124,7 +125,7 @@ func (w *watch) run(ctx context.Context) {
 			missed = true
 		case status.State != last.State || status.Reason != last.Reason:
 			// What the reader has not taken is replaced. A machine that is not held was not seen between two looks.
-			gap := missed || out != nil || last.State != "" && !held
+			gap := missed || out != nil || last.State != "" && !held && !before
 			next = machinery.Event{Status: status, Time: time.Now(), Gap: gap}
 			last, out, missed = status, w.out, false
 		case missed:
@@ -132,6 +133,7 @@ func (w *watch) run(ctx context.Context) {
 			next = machinery.Event{Status: status, Time: time.Now(), Gap: true}
 			out, missed = w.out, false
 		}
+		before = held
 		if held {
 			timer.Reset(watchHeld)
 		} else {

@@ -1,0 +1,113 @@
+//go:build linux
+
+package qemu
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/png"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/machineries/machineries/drivers/qemu/monitor"
+	"github.com/machineries/machineries/machinery"
+)
+
+func TestAPictureIsPNGAndThatOfAnOlderQEMUIsTheSame(t *testing.T) {
+	s, m := booted(t, append(machineArgs(), "-device", "VGA")...)
+	stranger(t, m, "stop", nil) // so that both pictures are of the same moment
+	data, err := m.Screenshot(limit(t), "vm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := png.Decode(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := filepath.Join(s.dir, "screen.ppm")
+	stranger(t, m, "screendump", map[string]any{"filename": raw}) // ppm, all that QEMU 7.0 has
+	pixmap, err := os.ReadFile(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	converted, err := convertPPM(pixmap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := png.Decode(bytes.NewReader(converted))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Bounds() != want.Bounds() || got.Bounds().Empty() {
+		t.Fatalf("sizes %v and %v", got.Bounds(), want.Bounds())
+	}
+	for y := range got.Bounds().Dy() {
+		for x := range got.Bounds().Dx() {
+			r, g, b, _ := got.At(x, y).RGBA()
+			r2, g2, b2, _ := want.At(x, y).RGBA()
+			if r != r2 || g != g2 || b != b2 {
+				t.Fatalf("at %d, %d: %v and %v", x, y, got.At(x, y), want.At(x, y))
+			}
+		}
+	}
+	for _, name := range names(t, m.byName["vm"].dir) {
+		if name == screenFile {
+			t.Error("the picture's file is left")
+		}
+	}
+}
+
+func TestAMachineWithoutADisplayHasNoPictureAndOneThatIsOffNeither(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.running)
+	m := s.open(machinery.Options{})
+	_, err := m.Screenshot(limit(t), "vm")
+	mustKind(t, err, machinery.ErrUnexpectedState)
+	s.clean()
+	if err := m.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.Screenshot(limit(t), "vm")
+	mustKind(t, err, machinery.ErrHypervisor)
+	if !strings.Contains(err.Error(), "no console") {
+		t.Errorf("the error lacks QEMU's words: %v", err)
+	}
+	mustState(t, m, "vm", machinery.StateRunning, "")
+}
+
+func TestAPixmapIsConvertedOrRefused(t *testing.T) {
+	good := "P6\n2 1\n255\n\x01\x02\x03\xff\n\x00"
+	data, err := convertPPM([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := png.Decode(bytes.NewReader(data))
+	if err != nil || img.Bounds() != image.Rect(0, 0, 2, 1) {
+		t.Fatal(img, err)
+	}
+	if got := fmt.Sprint(img.At(0, 0), img.At(1, 0)); got != "{1 2 3 255} {255 10 0 255}" {
+		t.Errorf("the pixels are %s", got)
+	}
+	for _, bad := range []string{"", "P5\n2 1\n255\n", "P6\n2 1\n255\n\x00", "P6\n-2 -1\n255\n\x01\x02\x03\xff\x00\x00", "P6\n2 1\n65535\n\x01\x02\x03\xff\x00\x00",
+		"P6\n9223372036854775807 9223372036854775807\n255\n\x00\x00\x00", "P6\n99999999999999999999 1\n255\n", good + "more"} {
+		if _, err := convertPPM([]byte(bad)); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestOnlyAQEMUThatHasItIsAskedForPNG(t *testing.T) {
+	for text, want := range map[string]bool{"6.2.0": false, "7.0.9": false, "7.1.0": true, "7.2.22": true, "10.0.0": true} {
+		var v monitor.Version
+		if _, err := fmt.Sscanf(text, "%d.%d.%d", &v.Major, &v.Minor, &v.Micro); err != nil {
+			t.Fatal(err)
+		}
+		if writesPNG(v) != want {
+			t.Errorf("%s: %v", text, !want)
+		}
+	}
+}
