@@ -34,7 +34,7 @@ var watchSpecs = []spec{
 		Rule:   "A watch tells of a machine that another driver holds.",
 		Why:    "Who looks on is seldom who runs the machines.",
 		Source: "machinery, \"Ownership\": reading is free"}, watchOther},
-	{Requirement{ID: "MM-WATCH-007", Level: Must, Op: machinery.OpWatch, Capability: machinery.CapWatch,
+	{Requirement{ID: "MM-WATCH-007", Level: Must, Op: machinery.OpWatch, Capability: machinery.CapWatch, Needs: []Feature{FeaturePower},
 		Rule:   "To watch a machine that does not exist is an error of kind \"no such machine\", and with a context that has ended one of kind \"interrupted\".",
 		Why:    "A channel on which nothing ever comes hides a mistake in a name.",
 		Source: "machinery.Watcher"}, watchRefused},

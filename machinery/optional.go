@@ -8,7 +8,9 @@ import (
 // NoRestoreStarter is a driver that can start a machine without restoring its
 // snapshot: it boots, from its disks as they are configured.
 type NoRestoreStarter interface {
-	// NoRestoreStart returns when the machine is running.
+	// NoRestoreStart returns when the machine is running. What it writes does
+	// not change the configured disk, with which the snapshot would not fit
+	// any more.
 	// Errors: as RestoreStart.
 	NoRestoreStart(ctx context.Context, name string) error
 }
@@ -17,8 +19,10 @@ type NoRestoreStarter interface {
 type ACPIStopper interface {
 	// ACPIStop presses the power button and returns once the hypervisor has
 	// taken the request; it does not wait for the guest, which may ignore it.
+	// A driver that cannot know whether the guest obeys goes on to say
+	// running.
 	// Errors: [ErrStateReached] if the machine is off, [ErrUnexpectedState]
-	// if it is paused.
+	// if it is paused, [ErrConnection] if the hypervisor does not answer.
 	ACPIStop(ctx context.Context, name string) error
 }
 
@@ -27,6 +31,10 @@ type MemoryDumper interface {
 	// DumpMemory writes the memory to path, a file that must not exist yet,
 	// with mode 0600: whole, or not at all. The machine's run state is the
 	// same after it as before.
+	// Errors: [ErrUnexpectedState] if the machine is off, [ErrConfig] if
+	// there is something at path, [ErrHypervisor] with the hypervisor's own
+	// words if it cannot dump, [ErrInterrupted] if ctx ended or Stop was
+	// called meanwhile.
 	DumpMemory(ctx context.Context, name, path string) error
 }
 
@@ -43,13 +51,15 @@ type PausedHandler interface {
 // Screenshotter is a driver that can take a picture of a machine's display.
 type Screenshotter interface {
 	// Screenshot returns the picture as a PNG file's bytes.
-	// Errors: [ErrUnexpectedState] if the machine is off.
+	// Errors: [ErrUnexpectedState] if the machine is off, [ErrHypervisor] if
+	// it has no display.
 	Screenshot(ctx context.Context, name string) ([]byte, error)
 }
 
 // Versioner is a driver that can tell the version of its hypervisor.
 type Versioner interface {
-	// Version returns the version alone, such as "7.2.22".
+	// Version returns the version alone, such as "7.2.22", or an error; never
+	// an empty string.
 	Version(ctx context.Context) (string, error)
 }
 
@@ -93,6 +103,7 @@ type Watcher interface {
 	// Watch sends the machine's present status at once, and then its changes.
 	// Changes may be merged when the reader is slow, but the latest always
 	// arrives. The channel is closed when ctx ends or the driver is closed.
+	// A reader that stops reading holds up nothing.
 	Watch(ctx context.Context, name string) (<-chan Event, error)
 }
 

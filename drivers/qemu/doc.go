@@ -41,6 +41,13 @@
 // when the snapshot is loaded. qemu-img is not needed; the overlay is written in process. The saved state decides
 // whether the machine runs afterwards or stands still until HandlePaused.
 //
+// # What else it does
+//
+// The optional operations of package machinery but for network capture. [Machinery.NoRestoreStart] boots, with the same
+// overlay above the disk. [Machinery.DumpMemory] hands QEMU a file that has no name until it is whole; [Machinery.DumpMemoryFormat]
+// has the compressed formats. [Machinery.Screenshot] goes by a file in the machine's runtime directory. [Machinery.Watch] looks
+// whenever QEMU tells something, and at intervals where QEMU cannot or another driver holds the machine.
+//
 // # What belongs to a running machine
 //
 // A directory of its own below the runtime directory (Config.RuntimeDir), named by a hash of the machine's name and of

@@ -49,7 +49,7 @@ func big() []string {
 	args := machineArgs()
 	for i, arg := range args {
 		if arg == "-m" {
-			args[i+1] = "1024"
+			args[i+1] = "512"
 		}
 	}
 	return args
@@ -161,7 +161,7 @@ func TestWhileAMachineIsDumpedItIsPausedAndNothingElseMayResumeIt(t *testing.T) 
 		<-done
 	}
 	mustState(t, second, "vm", machinery.StateRunning, "")
-	if info, err := os.Stat(path); err != nil || info.Size() < 1<<30 {
+	if info, err := os.Stat(path); err != nil || info.Size() < 512<<20 {
 		t.Errorf("%v, %v", info, err)
 	}
 }

@@ -71,9 +71,15 @@ func (t *target) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	const begin = unix.SYNC_FILE_RANGE_WRITE
+	const finish = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	fd := int(t.file.Fd())
 	for at := int64(0); at < info.Size() && ctx.Err() == nil; at += syncPart {
-		err := unix.SyncFileRange(int(t.file.Fd()), at, syncPart, all)
+		// The disk has the next part already when this one is waited for.
+		err := unix.SyncFileRange(fd, at, 2*syncPart, begin)
+		if err == nil {
+			err = unix.SyncFileRange(fd, at, syncPart, finish)
+		}
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESPIPE) || errors.Is(err, unix.ENOSYS) {
 			break // not on this file system; what follows does it
 		}
