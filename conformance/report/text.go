@@ -50,7 +50,7 @@ func (p *Printer) paint(o Outcome, text string) string {
 func (p *Printer) Result(r Result) {
 	indent := 25
 	first := fmt.Sprintf("%s %-15s %6s  ", p.paint(r.Outcome, fmt.Sprintf("%-5s", look[r.Outcome].word)), r.ID, fmt.Sprintf("%.2fs", r.Seconds))
-	lines := wrap(r.Rule, p.width()-indent-7)
+	lines := Wrap(r.Rule, p.width()-indent-7)
 	for i, line := range lines {
 		if i == 0 {
 			fmt.Fprintf(p.Out, "%s%s\n", first, line)
@@ -108,7 +108,7 @@ func (p *Printer) Summary(r *Report) {
 	if !r.Verdict.Conformant {
 		outcome = Fail
 	}
-	for _, line := range wrap(r.Verdict.Text, p.width()) {
+	for _, line := range Wrap(r.Verdict.Text, p.width()) {
 		fmt.Fprintln(p.Out, p.paint(outcome, line))
 	}
 }
@@ -164,7 +164,7 @@ func (p *Printer) reasons(r *Report, o Outcome, title string) {
 
 // hanging writes text after a prefix, further lines indented to column indent.
 func (p *Printer) hanging(prefix string, indent int, text string) {
-	for i, line := range wrap(text, p.width()-indent) {
+	for i, line := range Wrap(text, p.width()-indent) {
 		if i > 0 {
 			prefix = strings.Repeat(" ", indent)
 		}
@@ -175,16 +175,16 @@ func (p *Printer) hanging(prefix string, indent int, text string) {
 // paragraph writes text, which may have lines of its own, indented.
 func (p *Printer) paragraph(indent, text string) {
 	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		for _, part := range wrap(line, p.width()-len(indent)) {
+		for _, part := range Wrap(line, p.width()-len(indent)) {
 			fmt.Fprintf(p.Out, "%s%s\n", indent, part)
 		}
 	}
 }
 
-// wrap breaks a line between words so that each part has at most width runes.
+// Wrap breaks a line between words so that each part has at most width runes.
 // A word that is longer stays whole: it may be a path to be copied. A line
 // that begins with a blank is shown as it is.
-func wrap(line string, width int) []string {
+func Wrap(line string, width int) []string {
 	if utf8.RuneCountInString(line) <= width || strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
 		return []string{line}
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,7 +104,7 @@ func (m *machine) receive(in *incomingFrom) {
 	m.mu.Unlock()
 	state, err := readStream(r, m.machineType, m.memory)
 	if err == nil {
-		if !m.faultsAtLoad() {
+		if !m.planned(PointLoad) {
 			return
 		}
 		err = m.become(state)
@@ -124,30 +123,6 @@ func (m *machine) receive(in *incomingFrom) {
 		m.mu.Unlock()
 		m.finish(1)
 	}
-}
-
-// faultsAtLoad carries out what is planned for the moment; false where the machine
-// must stay as it is.
-func (m *machine) faultsAtLoad() bool {
-	for _, f := range m.plan.at(PointLoad, "") {
-		if f.Deaf {
-			m.deafen()
-		}
-		switch f.Action {
-		case Delay:
-			time.Sleep(f.Delay) // the fault itself
-		case Exit:
-			m.exit(f.Code, f.Text)
-		case Kill:
-			m.kill()
-		case Noise:
-			m.noise(f)
-		case Hang:
-			m.hangAll()
-			return false
-		}
-	}
-	return true
 }
 
 // become makes the machine what was saved. It runs afterwards only if it ran when it

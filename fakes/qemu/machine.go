@@ -195,7 +195,15 @@ func (m *machine) signal(number int) {
 
 // end ends the emulator, unless a fault is planned for that.
 func (m *machine) end(code int) {
-	for _, f := range m.plan.at(PointExit, "") {
+	if m.planned(PointExit) {
+		m.finish(code)
+	}
+}
+
+// planned carries out what is planned for a moment of the emulator as a whole; false
+// where it must not go on from there.
+func (m *machine) planned(point Point) bool {
+	for _, f := range m.plan.at(point, "") {
 		if f.Deaf {
 			m.deafen()
 		}
@@ -210,15 +218,15 @@ func (m *machine) end(code int) {
 			m.noise(f)
 		case Hang:
 			m.hangAll()
-			return
+			return false
 		case Stay:
 			m.mu.Lock()
 			m.staying = true
 			m.mu.Unlock()
-			return
+			return false
 		}
 	}
-	m.finish(code)
+	return true
 }
 
 // flushPatience is how long an emulator that ends waits for a client to read what
