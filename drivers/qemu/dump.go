@@ -38,9 +38,10 @@ func (d *Machinery) DumpMemory(ctx context.Context, name, path string) error {
 // QEMU 7.2.22 0.2 s as ELF and 2 s as kdump-zlib. It writes kdump in the flattened form, which crash reads and makedumpfile -R
 // turns into the other.
 //
-// A running machine stands still meanwhile, which State calls paused, and runs again afterwards, while the file is still being
-// written to disk. A machine that is paused or broken stays so. The file is there, with mode 0600, when all of it is on disk. How
-// far the dump is goes to the log every second.
+// A running machine stands still meanwhile, which State calls paused, and runs again afterwards. A machine that is paused or broken
+// stays so. The file is there, with mode 0600, when all of it is written. As after any program's writing, the host may have it in
+// memory still, and lose it if its power fails; where that matters, sync it. On file systems that tell only then whether there was
+// room for it, such as NFS, it is synced before it is there. How far the dump is goes to the log every second.
 //
 // Errors: ErrUnexpectedState if the machine is off or starting; ErrConfig if there is something at path, no file can be made there, or
 // QEMU does not have the format; ErrHypervisor with QEMU's own words if the dump fails, as on a full disk; ErrInterrupted if ctx
@@ -81,7 +82,10 @@ func (v *vm) dumpMemory(ctx context.Context, path, format string) (err error) {
 		return err
 	}
 	// The machine is as it was; what is left is the file's affair.
-	if err = file.sync(ctx); err == nil {
+	if file.late() {
+		err = file.sync(ctx)
+	}
+	if err == nil {
 		if err = file.publish(); err == nil {
 			return nil
 		}

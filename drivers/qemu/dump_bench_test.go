@@ -13,7 +13,7 @@ import (
 )
 
 // BenchmarkDump measures DumpMemory against QEMU's own dump of the same guest to the same file system, commanded on the same
-// monitor: as QEMU leaves it, in the kernel's memory, and written to disk, as DumpMemory leaves it. All take turns. It reports the
+// monitor: as both leave it, and synced to disk. All take turns. It reports the
 // medians in MiB/s, and the driver's as a share of both.
 func BenchmarkDump(b *testing.B) {
 	snaps := realSnapshots(b)

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,6 +63,19 @@ func (t *target) hide() (err error) {
 // shortened leaves room in a file's name for what is put around it.
 func shortened(name string) string { return name[:min(len(name), 200)] }
 
+// lateFileSystems take what is written and say only later, when it is synced, that it could not be stored.
+var lateFileSystems = []int64{
+	unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC,
+	unix.CODA_SUPER_MAGIC, unix.V9FS_MAGIC, unix.FUSE_SUPER_MAGIC,
+}
+
+// late is whether the file has to be synced for it to be known that all of it was stored.
+func (t *target) late() bool {
+	var system unix.Statfs_t
+	err := unix.Fstatfs(int(t.file.Fd()), &system)
+	return err != nil || slices.Contains(lateFileSystems, system.Type)
+}
+
 // syncPart is how much is written to disk at once. Between two parts a context is looked at: at 100 MB/s, every second.
 const syncPart = 64 << 20
 
@@ -93,7 +107,7 @@ func (t *target) sync(ctx context.Context) error {
 	return t.file.Sync()
 }
 
-// publish gives the file its name, unless something has it. The file must have been synced.
+// publish gives the file its name, unless something has it. Its content is durable if it was synced before.
 func (t *target) publish() error {
 	var err error
 	if t.temp == "" {
@@ -110,11 +124,6 @@ func (t *target) publish() error {
 		return &os.PathError{Op: "create", Path: t.path, Err: err}
 	}
 	t.temp = ""
-	// The name is made durable too. It is there in any case, so that a failure is none of the file's.
-	if dir, err := os.Open(filepath.Dir(t.path)); err == nil {
-		_ = dir.Sync()
-		dir.Close()
-	}
 	return t.file.Close()
 }
 
