@@ -5,6 +5,7 @@ package qemu
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/machineries/machineries/machinery/config"
@@ -85,6 +86,8 @@ type MachineConfig struct {
 
 	// problem makes the machine unusable from the outset: what its configuration file has wrong.
 	problem error
+	// unsaved makes it a machine that can be booted and not restored: what its configuration file has wrong with the snapshot.
+	unsaved error
 	// place says where the configuration file has the machine; empty without a file.
 	place string
 }
@@ -115,10 +118,11 @@ func FromDocument(doc *config.Document) Config {
 		file:          realPath(doc.Name()),
 	}
 	for _, e := range doc.Machines() {
+		problem, unsaved := machineProblems(e.Err())
 		c.Machines = append(c.Machines, MachineConfig{
 			Name:         e.Name,
 			Disk:         e.String("qcow2_path"),
-			Snapshot:     e.String("snapshot_path"),
+			Snapshot:     e.String(snapshotKey),
 			Info:         e.String("machineinfo_path"),
 			IP:           e.String("ip"),
 			MACAddress:   e.String("mac_address"),
@@ -128,22 +132,28 @@ func FromDocument(doc *config.Document) Config {
 			AgentPort:    e.Int("agent_port"),
 			Tags:         e.Strings("tags"),
 			Interface:    e.String("interface"),
-			problem:      onOneLine(e.Err()),
+			problem:      problem,
+			unsaved:      unsaved,
 			place:        e.Position().String(),
 		})
 	}
 	return c
 }
 
-// onOneLine is what a configuration's schema found wrong with a machine, without the lines of the file.
-func onOneLine(err error) error {
+// machineProblems is what a configuration's schema found wrong with a machine, without the lines of the file: what makes it useless,
+// and what only keeps it from being restored.
+func machineProblems(err error) (problem, unsaved error) {
 	found, is := errors.AsType[config.Problems](err)
 	if !is {
-		return err
+		return err, nil
 	}
-	var problems []error
+	var problems, snapshot []error
 	for _, d := range found.Errors() {
-		problems = append(problems, d)
+		if strings.HasSuffix(d.Path, "."+snapshotKey) {
+			snapshot = append(snapshot, d)
+		} else {
+			problems = append(problems, d)
+		}
 	}
-	return join(problems)
+	return join(problems), join(snapshot)
 }

@@ -78,8 +78,8 @@ func (d *Machinery) RestoreStart(ctx context.Context, name string) error {
 
 // NoRestoreStart starts QEMU without the snapshot, so that the machine boots from its disk, and returns when it runs. As for
 // RestoreStart, what the machine writes goes to an empty disposable disk above the configured one, which is removed when the
-// machine is off: nothing that is booted changes the disk. The snapshot must be there all the same, as of every machine. A disk
-// that another QEMU writes to is ErrBusy.
+// machine is off: nothing that is booted changes the disk. A machine whose snapshot is missing or broken can be booted too, for
+// SaveSnapshot to make one, though State calls it an error while it is off. A disk that another QEMU writes to is ErrBusy.
 func (d *Machinery) NoRestoreStart(ctx context.Context, name string) error {
 	return d.operate(ctx, machinery.OpNoRestoreStart, name, (*vm).noRestore)
 }
@@ -226,8 +226,8 @@ func (d *Machinery) operate(ctx context.Context, op machinery.Op, name string, f
 	if err != nil {
 		return err
 	}
-	if v.bad != nil {
-		return fail(op, name, v.badKind, v.bad, "the machine cannot be used")
+	if err := v.refuse(op); err != nil {
+		return err
 	}
 	began := time.Now()
 	t, err := v.turns.take(ctx, op)

@@ -28,6 +28,7 @@ type vm struct {
 	overlay string // the path of its disposable disk
 	bad     error  // why it cannot be used; nil for one that can
 	badKind error  // the kind of error that this is
+	unsaved error  // why it cannot be restored, though it can be booted: it has no snapshot; nil for one that has
 	log     *slog.Logger
 
 	turns   turns
@@ -76,6 +77,26 @@ func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) 
 		return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrHypervisor, err, "it cannot be told what an earlier run of the machine left")
 	}
 	return h, p, l, nil
+}
+
+// problem is all that keeps the machine from being restored.
+func (v *vm) problem() error {
+	var problems []error
+	for _, err := range []error{v.bad, v.unsaved} {
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return join(problems)
+}
+
+// refuse is the error for an operation that the machine cannot be used for. One without a snapshot can be booted, for one to be
+// made, and used as any other then.
+func (v *vm) refuse(op machinery.Op) error {
+	if v.bad == nil && (v.unsaved == nil || op != machinery.OpRestoreStart && op != machinery.OpHandlePaused) {
+		return nil
+	}
+	return fail(op, v.machine.Name, v.badKind, v.problem(), "the machine cannot be used")
 }
 
 // untouched is whether there is no sign of a run of the machine, by this driver or another.

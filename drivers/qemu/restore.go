@@ -82,7 +82,7 @@ func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
 	if err != nil {
 		return fail(op, v.machine.Name, machinery.ErrUnexpectedState, err, "the machine is not off")
 	}
-	if status.State == machinery.StatePoweroff || status.Reason == reasonStartFailed {
+	if status.State == machinery.StatePoweroff || status.Reason == reasonStartFailed || status.Reason == reasonConfig {
 		return nil
 	}
 	e := fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine has to be off, but it is %s; stop it first", status)

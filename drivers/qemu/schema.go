@@ -48,10 +48,13 @@ var schema = &config.Schema{
 	},
 }
 
+// snapshotKey is the key of a machine's memory snapshot, the one file that a machine can be booted without.
+const snapshotKey = "snapshot_path"
+
 var machineFields = []config.Field{
 	{Key: "qcow2_path", Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/disk.qcow2", Type: config.FilePath{Readable: true},
 		Doc: "The machine's disk. It is never written to."},
-	{Key: "snapshot_path", Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/memory.snapshot", Type: config.FilePath{Readable: true},
+	{Key: snapshotKey, Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/memory.snapshot", Type: config.FilePath{Readable: true},
 		Doc: "The memory snapshot that belongs to the disk: raw, or compressed with gzip, lz4 or zstd."},
 	{Key: "machineinfo_path", Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/machineinfo.json", Type: config.FilePath{Readable: true},
 		Doc: "A JSON file with the arguments for QEMU in machine.start_args; %DISPOSABLE_DISK_PATH% in them stands for the disposable disk."},

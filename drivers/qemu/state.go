@@ -51,8 +51,8 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	}
 	switch {
 	case err != nil || status.State != machinery.StatePoweroff:
-	case v.bad != nil:
-		status = machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: v.bad.Error()}
+	case v.problem() != nil:
+		status = machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: v.problem().Error()}
 	case failed != nil:
 		status = machinery.Status{State: machinery.StateError, Reason: reasonStartFailed, Detail: failed.Error()}
 	}
