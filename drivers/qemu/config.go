@@ -13,8 +13,9 @@ import (
 
 // The defaults of Config.
 const (
-	// DefaultQEMU and DefaultAgentPort are those of Cuckoo3's qemu.yaml.
+	// DefaultQEMU, DefaultQEMUImg and DefaultAgentPort are those of Cuckoo3's qemu.yaml.
 	DefaultQEMU      = "/usr/bin/qemu-system-x86_64"
+	DefaultQEMUImg   = "/usr/bin/qemu-img"
 	DefaultAgentPort = 8000
 	// DefaultLoadTimeout is how long Cuckoo3's manager waits for a restored machine to run.
 	DefaultLoadTimeout = 180 * time.Second
@@ -27,6 +28,8 @@ const (
 type Config struct {
 	// QEMU is the path of the emulator. Default DefaultQEMU.
 	QEMU string
+	// QEMUImg is the path of qemu-img, which SaveSnapshot alone uses. Default DefaultQEMUImg.
+	QEMUImg string
 	// DisposableDir is where the overlays of running machines are. They grow with what the guest writes. Empty means
 	// beside each machine's disk.
 	DisposableDir string
@@ -96,6 +99,9 @@ func (c Config) withDefaults() Config {
 	if c.QEMU == "" {
 		c.QEMU = DefaultQEMU
 	}
+	if c.QEMUImg == "" {
+		c.QEMUImg = DefaultQEMUImg
+	}
 	if c.LoadTimeout <= 0 {
 		c.LoadTimeout = DefaultLoadTimeout
 	}
@@ -110,6 +116,7 @@ func (c Config) withDefaults() Config {
 func FromDocument(doc *config.Document) Config {
 	c := Config{
 		QEMU:          doc.Section("binaries").String("qemu_system_x86_64"),
+		QEMUImg:       doc.Section("binaries").String("qemu_img"),
 		DisposableDir: doc.String("disposable_copy_dir"),
 		RuntimeDir:    doc.String("runtime_dir"),
 		Interface:     doc.String("interface"),

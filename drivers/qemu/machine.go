@@ -40,7 +40,7 @@ type vm struct {
 	run     *run             // its QEMU; nil while this driver holds none
 	doing   phase            // what the operation that has the turn makes of the machine; empty for nothing
 	booting bool             // with phaseStarting: it boots, without its snapshot
-	during  machinery.Status // with phaseDumping: what the machine is meanwhile
+	during  machinery.Status // with phaseDumping and phaseSaving: what the machine is meanwhile
 	failed  error            // why the last start failed, until Stop or the next start
 	last    string           // why it is off, if it went off by itself
 }

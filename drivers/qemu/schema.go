@@ -36,7 +36,7 @@ var schema = &config.Schema{
 			Doc: "How long a QEMU that was told to quit may take before it is killed."},
 		{Key: "binaries", Doc: "The programs of QEMU.", Type: config.Section{Fields: []config.Field{
 			{Key: "qemu_img", Example: "/usr/bin/qemu-img", Type: config.FilePath{Readable: true, Executable: true},
-				Doc: "The path of qemu-img. Restoring does not use it."},
+				Doc: "The path of qemu-img. Making a snapshot uses it, restoring does not."},
 			{Key: "qemu_system_x86_64", Example: DefaultQEMU, Type: config.FilePath{Readable: true, Executable: true},
 				Doc: "The path of the emulator."},
 		}}},
