@@ -5,7 +5,6 @@ package qemu
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -48,12 +47,12 @@ func (s *saving) memory(ctx context.Context, r *run) error {
 	err = s.migrate(ctx, r, out)
 	if err == nil {
 		err = out.finish()
-		if err != nil {
-			err = fmt.Errorf("the memory cannot be written: %w", err)
-		}
 	}
 	if err == nil {
-		return nil // the machine is the disk's affair now
+		err = ctx.Err() // the last moment at which the machine can go on
+	}
+	if err == nil {
+		return nil
 	}
 	out.drop()
 	if refused := s.giveUp(ctx, r); refused != nil {
@@ -99,13 +98,13 @@ func (s *saving) migrate(ctx context.Context, r *run, out *memoryOut) error {
 		if err != nil {
 			return err
 		}
+		s.progress("memory", g.RAM.Total-g.RAM.Remaining, g.RAM.Total)
 		switch g.Status {
 		case "completed":
 			return nil
 		case "failed", "cancelled":
 			return &saveFailure{g.Reason}
 		}
-		s.progress("memory", g.RAM.Total-g.RAM.Remaining, g.RAM.Total)
 		select {
 		case <-ticker.C:
 		case <-r.proc.gone:
@@ -139,7 +138,7 @@ func (e *saveFailure) Error() string {
 }
 
 // giveUp makes the machine what it was before its memory was written. QEMU lets a guest go on by itself that it has stopped for the
-// last part, unless all was written.
+// last part, unless all was written; then cont does it, which takes the disks into use again too (seen on QEMU 7.2.22).
 func (s *saving) giveUp(ctx context.Context, r *run) error {
 	if errors.Is(context.Cause(ctx), errStopped) || r.proc.over() {
 		return nil // it is about to be ended
@@ -168,7 +167,12 @@ func (s *saving) giveUp(ctx context.Context, r *run) error {
 		}
 	}
 	if s.was.State != machinery.StateRunning {
-		return nil
+		// It stands still, as before, if for another reason in QEMU's words: its memory was complete, or it never was begun.
+		state, err := queryStatus(ctx, m)
+		if err == nil {
+			err = r.note(func(l *ledger) { l.Standing = state })
+		}
+		return err
 	}
 	for {
 		state, err := queryStatus(ctx, m)
