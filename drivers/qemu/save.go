@@ -51,9 +51,13 @@ type SaveProgress struct {
 // Saved is what SaveSnapshot made.
 type Saved struct {
 	// Dir is the directory, as an absolute path; Disk, Snapshot, Info and Manifest are the paths of the files in it.
-	Dir, Disk, Snapshot, Info, Manifest string
+	Dir      string `json:"dir"`
+	Disk     string `json:"disk"`
+	Snapshot string `json:"snapshot"`
+	Info     string `json:"info"`
+	Manifest string `json:"manifest"`
 	// State is what the machine is after a restore: StateRunning or StatePaused.
-	State machinery.State
+	State machinery.State `json:"state"`
 }
 
 // SaveSnapshot saves a machine as it stands, memory and disk, as a new machine, and ends it: one that was booted by NoRestoreStart
