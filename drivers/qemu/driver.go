@@ -29,7 +29,7 @@ func Driver() machinery.Driver {
 
 // Machinery is the driver at work: machines that run in QEMU. It keeps the contract of machinery.Machinery and those of the
 // optional operations but for network capture, and is made by New. It may be embedded in another driver, which overrides some of its methods; its
-// own methods do not call each other.
+// own methods do not call each other, so that an override is reached by its callers alone (see the package documentation).
 type Machinery struct {
 	config      Config // with the defaults in place
 	runtimeDir  string
@@ -166,7 +166,15 @@ func (d *Machinery) Shutdown(ctx context.Context) error {
 	if d.isClosed() {
 		return &machinery.Error{Op: machinery.OpShutdown, Kind: machinery.ErrClosed}
 	}
-	return d.end(func(v *vm) error { return v.endRun(ctx, machinery.OpShutdown) })
+	return d.end(func(v *vm) error {
+		if v.run == nil {
+			return nil
+		}
+		began := time.Now()
+		err := v.endRun(ctx, machinery.OpShutdown)
+		v.logDone(ctx, machinery.OpShutdown, began, 0, err)
+		return err
+	})
 }
 
 // end ends every operation, does last for each machine, and lets go of all.
