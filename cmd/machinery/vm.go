@@ -68,20 +68,29 @@ func (o *vmOptions) flags(cmd *cobra.Command, timeout time.Duration) {
 	f.BoolVar(&o.json, "json", false, "write JSON")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell on stderr what the driver does")
 	f.BoolVar(&o.strict, "strict", false, "take unknown keys in the configuration for errors")
+	completeMachines(cmd, o)
+}
+
+// driverName is the driver to use: the one that was named, or the stem of the
+// configuration's name.
+func (o *vmOptions) driverName() string {
+	if o.driver != "" {
+		return o.driver
+	}
+	base := filepath.Base(o.config)
+	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
 // open opens the driver. What is doubtful in the configuration is said on
 // stderr.
 func (o *vmOptions) open(ctx context.Context, a *app, cmd *cobra.Command) (machinery.Machinery, error) {
-	name := o.driver
+	name := o.driverName()
 	switch {
 	case o.config == "":
 		return nil, usage(cmd, "name the configuration file, with -c")
 	case o.timeout <= 0 && !o.endless:
 		return nil, usage(cmd, "--timeout must be more than 0; it is %v", o.timeout)
-	case name == "":
-		base := filepath.Base(o.config)
-		name = strings.TrimSuffix(base, filepath.Ext(base))
+	case o.driver == "":
 		if _, err := machinery.Lookup(name); err != nil {
 			return nil, usage(cmd, "the name of %s should tell the driver, and there is no driver %q; --driver says which to use: %s",
 				o.config, name, strings.Join(driverNames(), ", "))

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/drivers/qemu"
+	"github.com/machineries/machineries/internal/require"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -468,6 +470,48 @@ func TestOnATerminalSnapshotCreateAsksForEnterAndTellsItsProgress(t *testing.T) 
 		t.Error("after Ctrl-C there is a snapshot")
 	}
 	s.nothingLeft()
+}
+
+func TestAFullDiskLeavesNoSnapshotAndAMachineThatRanRunsOn(t *testing.T) {
+	require.Tool(t, "unshare")
+	s := newSite(t, conformance.MachineSpec{Name: "a"})
+	s.vm("boot", "a").want(t, 0, "stderr")
+	for _, pack := range []string{"none", "zstd"} {
+		full := t.TempDir()
+		cmd := command(t, s.args("snapshot", "create", "a", "-o", filepath.Join(full, "new"), "--running", "--compress", pack)...)
+		// One page, on a file system that only the command sees.
+		script := `mount -t tmpfs -o size=4k none "$0" || exit 77; "$@"; status=$?; ls -A "$0"; exit $status`
+		cmd.Args = append([]string{"unshare", "-rm", "sh", "-c", script, full}, cmd.Args...)
+		path, err := exec.LookPath("unshare")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Path = path
+		r := finish(t, cmd)
+		if r.status == 77 || strings.Contains(r.err, "unshare failed") {
+			require.Missing(t, "namespaces", r.err)
+		}
+		r.want(t, exitFailed, "stdout")
+		says(t, strings.ToLower(r.err), `save_snapshot "a": `, "no space left on device")
+		s.state("a", "running")
+	}
+	s.vm("stop", "a").want(t, 0, "stderr")
+	s.nothingLeft()
+}
+
+func TestAShellCompletesTheNamesOfMachinesAndDrivers(t *testing.T) {
+	s := newSite(t, conformance.MachineSpec{Name: "win10"}, conformance.MachineSpec{Name: "win7"})
+	complete := func(args ...string) string {
+		return runCLI(t, append([]string{"__complete"}, args...)...).out
+	}
+	says(t, complete(s.args("stop", "")...), "win10\nwin7\n")
+	if text := complete(s.args("stop", "win7", "")...); strings.Contains(text, "win7\n") || !strings.Contains(text, "win10\n") {
+		t.Errorf("a machine that is named already: %s", text)
+	}
+	says(t, complete("vm", "stop", "--driver", ""), "qemu\n")
+	if text := complete("vm", "stop", "-c", "/nowhere/qemu.yaml", ""); strings.Contains(text, "win") {
+		t.Errorf("without a configuration: %s", text)
+	}
 }
 
 var _ snapshotSaver = (*qemu.Machinery)(nil)

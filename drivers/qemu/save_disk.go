@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -73,7 +72,7 @@ func (s *saving) convert(ctx context.Context, from, to string) error {
 	s.percents(told)
 	if err := cmd.Wait(); err != nil {
 		if text := words(said.String()); text != nil {
-			return errors.Join(text, err)
+			return join([]error{text, err})
 		}
 		return err
 	}
