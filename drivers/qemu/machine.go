@@ -30,6 +30,7 @@ type vm struct {
 	badKind error  // the kind of error that this is
 	unsaved error  // why it cannot be restored, though it can be booted: it has no snapshot; nil for one that has
 	log     *slog.Logger
+	bases   bases
 
 	turns   turns
 	watches watches

@@ -124,6 +124,9 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 	if v.unsaved == nil && m.problem == nil {
 		v.unsaved = v.checkSnapshot()
 	}
+	if v.problem() == nil {
+		v.bases.see(v.conf.Snapshot, v.disks())
+	}
 	return v
 }
 

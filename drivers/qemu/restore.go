@@ -94,7 +94,7 @@ func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
 func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) {
 	booted := op == machinery.OpNoRestoreStart
 	r := newRun(v, h, ledger{Machine: v.machine.Name, Phase: phaseStarting, Booted: booted, Overlay: v.overlay})
-	feed, err := v.launch(r, op)
+	feed, err := v.launch(ctx, r, op)
 	switch {
 	case err != nil:
 	case booted:
@@ -118,7 +118,7 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 }
 
 // launch prepares what QEMU needs and starts it. The feed is nil for a machine that boots.
-func (v *vm) launch(r *run, op machinery.Op) (*feed, error) {
+func (v *vm) launch(ctx context.Context, r *run, op machinery.Op) (*feed, error) {
 	refuse := func(kind error, err error, format string, args ...any) error {
 		return fail(op, v.machine.Name, kind, err, format, args...)
 	}
@@ -135,6 +135,12 @@ func (v *vm) launch(r *run, op machinery.Op) (*feed, error) {
 	} else {
 		if err := refuseWritten(base.Path); err != nil {
 			return nil, refuse(machinery.ErrHypervisor, err, "the machine's disk cannot be used now")
+		}
+		if err := v.checkBases(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil, interrupted(op, v.machine.Name, ctx, "comparing the machine's files with their manifest")
+			}
+			return nil, refuse(machinery.ErrConfig, err, "the machine cannot be restored")
 		}
 		if feed, err = newFeed(v.conf.Snapshot); err != nil {
 			return nil, refuse(machinery.ErrConfig, err, "the machine's snapshot cannot be used")
