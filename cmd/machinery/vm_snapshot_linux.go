@@ -31,8 +31,8 @@ func vmSnapshotCommand(a *app) *cobra.Command {
 		Use:     "snapshot",
 		Short:   "Makes what machines are restored from.",
 		Long:    "Makes what machines are restored from: a disk and a memory snapshot that\nbelong together.",
-		Example: "  machinery vm snapshot create -c qemu.yaml win10_1 --output win10_2",
-	}, snapshotCreateCommand(a))
+		Example: "  machinery vm snapshot create -c qemu.yaml win10_1 --output win10_2\n  machinery vm snapshot seal -c qemu.yaml win10_1",
+	}, snapshotCreateCommand(a), snapshotSealCommand(a))
 }
 
 // snapshotTimeout is long, because an installer may be what is waited for.

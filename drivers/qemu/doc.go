@@ -48,6 +48,11 @@
 // Arguments that would take the machine out of the driver's hands are refused, and so is every other medium that the
 // guest could write to, because a restore would not revert it. [CheckArgs] says what is wrong with a list of arguments.
 //
+// A disk that was changed since its snapshot was made is refused. A [Manifest] beside the snapshot, which SaveSnapshot and
+// SealSnapshot write, says what the files were like; without one only changes since the driver was opened are noticed, as a
+// disk that is newer than its snapshot may be a copy. Who writes to a disk while its machine runs is kept out by QEMU's image
+// locks, if it heeds them, and else noticed at the next restore.
+//
 // # How a restore goes
 //
 // QEMU inherits two listening sockets for its monitors and the snapshot, as a file or as a pipe that this process
