@@ -105,7 +105,7 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 	if feed != nil {
 		feed.end()
 	}
-	defer r.overlay.Close() // QEMU has its own locks on it now, or it is gone
+	defer releaseImage(r.overlay) // QEMU has its own locks on it now, or it is gone
 	if err == nil {
 		return r, nil
 	}
