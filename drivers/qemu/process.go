@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -29,6 +28,7 @@ type ending struct {
 	known  bool // false for a process that is not a child of this one
 	code   int  // exit status, if it was not a signal
 	signal syscall.Signal
+	core   bool // with a core file
 }
 
 // String says it in words, such as "exit status 1".
@@ -43,8 +43,8 @@ func (e ending) String() string {
 }
 
 // spawn starts a program as the leader of a process group of its own, so that the terminal's Ctrl-C does not reach it. It
-// inherits files as its descriptors 3, 4, …, reads nothing, and what it prints is kept. With a starter it is killed when the
-// starter's thread ends.
+// inherits files as its descriptors 3, 4, … and no others, has the environment that is passed on, reads nothing, and what it
+// prints is kept. With a starter it is killed when that is stopped, or when this process ends.
 func spawn(path string, args []string, files []*os.File, by *starter) (*process, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
@@ -55,43 +55,41 @@ func spawn(path string, args []string, files []*os.File, by *starter) (*process,
 	if err != nil {
 		return nil, err
 	}
-	pidfd := -1
-	attr := &os.ProcAttr{
-		Files: append([]*os.File{null, printed, printed}, files...),
-		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
-	}
-	var child *os.Process
+	p := &process{output: out, gone: make(chan struct{})}
+	f := forking{path: path, args: args, env: environment(), files: append([]*os.File{null, printed, printed}, files...),
+		attr: syscall.SysProcAttr{Setpgid: true}}
 	if by != nil {
-		attr.Sys.Pdeathsig = syscall.SIGKILL
-		by.do(func() { child, err = os.StartProcess(path, append([]string{path}, args...), attr) })
-	} else {
-		child, err = os.StartProcess(path, append([]string{path}, args...), attr)
+		f.attr.Pdeathsig = syscall.SIGKILL
+		f.until = by.until(p)
 	}
+	p.pid, err = f.do()
 	printed.Close()
 	if err != nil {
+		close(p.gone)
 		out.close()
 		return nil, err
 	}
-	p := &process{pid: child.Pid, output: out, gone: make(chan struct{})}
-	if pidfd < 0 {
-		pidfd, err = unix.PidfdOpen(p.pid, 0)
-	}
+	// A core file would hold the guest's memory. The process's id is its own until it is reaped, which nothing can do yet. QEMU has
+	// no memory of a guest before it has read the snapshot, which takes it longer than this line; and a QEMU that has ended
+	// already has left no core file, because of that, or of what this process had for a limit.
+	_ = unix.Prlimit(p.pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
+	pidfd, err := unix.PidfdOpen(p.pid, 0)
 	if err == nil {
 		p.start, err = startTime(p.pid)
+		if err != nil {
+			unix.Close(pidfd)
+		}
 	}
-	// A core file would hold the guest's memory. This is done before anything can reap the process, whose id is its own until
-	// then; one that has ended already leaves no core file either.
-	_ = unix.Prlimit(p.pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
 	if err == nil {
 		err = p.observe(pidfd)
 	}
 	if err != nil {
-		_ = child.Kill()
-		_, _ = child.Wait()
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+		_, _ = unix.Wait4(p.pid, nil, 0, nil)
+		close(p.gone)
 		out.close()
 		return nil, fmt.Errorf("the process that was started cannot be watched: %w", err)
 	}
-	_ = child.Release() // it is waited for by its pidfd
 	return p, nil
 }
 
@@ -184,7 +182,7 @@ func (p *process) reap() {
 		if pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG, nil); err == nil && pid == p.pid {
 			p.ending = ending{known: true, code: status.ExitStatus()}
 			if status.Signaled() {
-				p.ending = ending{known: true, signal: status.Signal()}
+				p.ending = ending{known: true, signal: status.Signal(), core: status.CoreDump()}
 			}
 		}
 	}
@@ -236,34 +234,23 @@ func (p *process) tail() string {
 	return p.output.tail()
 }
 
-// starter starts processes that end with this one. The kernel's "signal at the parent's death" means the thread that
-// started the child, so one thread is kept for it: it ends with the program, or with stop.
-type starter struct {
-	work chan func()
-	end  chan struct{}
-}
+// starter starts processes that end with this one. The kernel's "signal at the parent's death" means the thread that started the
+// child, so that thread is kept for it, and ends with the program, with the child, or with stop.
+type starter struct{ end chan struct{} }
 
-func newStarter() *starter {
-	s := &starter{work: make(chan func()), end: make(chan struct{})}
+func newStarter() *starter { return &starter{end: make(chan struct{})} }
+
+// until is closed when the thread that starts the process may end. It must not be called after stop.
+func (s *starter) until(p *process) <-chan struct{} {
+	over := make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and so do its children
-		for {
-			select {
-			case f := <-s.work:
-				f()
-			case <-s.end:
-				return
-			}
+		defer close(over)
+		select {
+		case <-p.gone:
+		case <-s.end:
 		}
 	}()
-	return s
-}
-
-// do runs f on the thread. It must not be called after stop.
-func (s *starter) do(f func()) {
-	done := make(chan struct{})
-	s.work <- func() { defer close(done); f() }
-	<-done
+	return over
 }
 
 func (s *starter) stop() { close(s.end) }

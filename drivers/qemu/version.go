@@ -118,6 +118,7 @@ func askVersion(ctx context.Context, path string) (monitor.Version, error) {
 	cmd := exec.CommandContext(ctx, path, "--version")
 	out := &head{}
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) } // a script's children too
 	cmd.WaitDelay = time.Second
