@@ -69,11 +69,11 @@ func (r *run) bootError(outer, ctx context.Context, err error) error {
 		return fail(op, name, machinery.ErrHypervisor, words(r.proc.tail()), "the machine did not run after %v and was ended", r.v.d.config.LoadTimeout)
 	}
 	if r.proc.wait(time.Second) { // a connection that QEMU closed is most often a process that ends
-		said := words(r.proc.tail())
+		said := r.v.withoutSandbox(words(r.proc.tail()))
 		if said == nil {
 			said = errors.New("it said nothing")
 		}
-		return fail(op, name, machinery.ErrHypervisor, said, "QEMU ended (%v) while it started the machine", r.proc.ending)
+		return fail(op, name, machinery.ErrHypervisor, said, "QEMU ended (%v) while it started the machine", r.howEnded())
 	}
 	return fail(op, name, machinery.ErrHypervisor, err, "QEMU did not start the machine")
 }

@@ -44,6 +44,15 @@ type Config struct {
 	LoadTimeout time.Duration
 	// QuitTimeout is how long Stop waits for a QEMU that was told to quit, before it kills it. Default DefaultQuitTimeout.
 	QuitTimeout time.Duration
+	// AllowArguments are those of every machine.
+	AllowArguments []string
+	// NoSandbox leaves QEMU's own sandbox out, for a QEMU that was built without. See the package's documentation for what the
+	// sandbox keeps QEMU from.
+	NoSandbox bool
+	// FileQuota is how long, in bytes, each file may become that a QEMU writes to: the disposable disks, and the files of serial
+	// ports and captures that a machine's arguments name. It does not count for memory dumps. 0 is no limit, but then a disposable disk
+	// is still bounded by the size of the guest's disk.
+	FileQuota int64
 	// Machines are the machines, in the order in which they are listed.
 	Machines []MachineConfig
 
@@ -75,8 +84,12 @@ type MachineConfig struct {
 	Snapshot string
 	// Info is the machine's machineinfo.json. If Args is not nil it is not read and may be empty.
 	Info string
-	// Args are the arguments for QEMU, instead of those in Info.
+	// Args are the arguments for QEMU, instead of those in Info. They are the program's own, and need nobody's word.
 	Args []string
+	// AllowArguments allows arguments in Info that could harm the host or let others into the guest, which are refused otherwise.
+	// Each is what the error proposes, such as "-gdb" or "-netdev tap"; "-netdev" allows every network and "all" everything.
+	// [ReviewArgs] lists them.
+	AllowArguments []string
 
 	// IP, MACAddress, Platform, OSVersion, Architecture, AgentPort and Tags are passed on in machinery.Machine. AgentPort
 	// is DefaultAgentPort if it is 0.
@@ -122,7 +135,12 @@ func FromDocument(doc *config.Document) Config {
 		Interface:     doc.String("interface"),
 		LoadTimeout:   doc.Duration("load_timeout"),
 		QuitTimeout:   doc.Duration("quit_timeout"),
-		file:          realPath(doc.Name()),
+
+		AllowArguments: doc.Strings("allow_arguments"),
+		NoSandbox:      !doc.Bool("sandbox"),
+		FileQuota:      int64(doc.Int("file_quota")) << 20,
+
+		file: realPath(doc.Name()),
 	}
 	for _, e := range doc.Machines() {
 		problem, unsaved := machineProblems(e.Err())
@@ -139,9 +157,12 @@ func FromDocument(doc *config.Document) Config {
 			AgentPort:    e.Int("agent_port"),
 			Tags:         e.Strings("tags"),
 			Interface:    e.String("interface"),
-			problem:      problem,
-			unsaved:      unsaved,
-			place:        e.Position().String(),
+
+			AllowArguments: e.Strings("allow_arguments"),
+
+			problem: problem,
+			unsaved: unsaved,
+			place:   e.Position().String(),
 		})
 	}
 	return c

@@ -140,6 +140,7 @@ func (r *run) dump(ctx context.Context, file *target, format string, status mach
 		}
 		v.set(func() { v.doing = "" })
 	}()
+	defer r.withoutQuota()()
 	began := time.Now()
 	if err := r.beginDump(ctx, file, format); err != nil {
 		return r.dumpError(ctx, r.giveUpDump(ctx, file, err))
@@ -324,7 +325,7 @@ func (r *run) dumpError(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return interrupted(op, name, ctx, "dumping the memory")
 	case errors.Is(err, errProcessGone), r.proc.wait(exitTime):
-		return fail(op, name, machinery.ErrHypervisor, words(r.proc.tail()), "QEMU ended (%v) while it dumped the memory", r.proc.ending)
+		return fail(op, name, machinery.ErrHypervisor, words(r.proc.tail()), "QEMU ended (%v) while it dumped the memory", r.howEnded())
 	}
 	return fail(op, name, machinery.ErrConnection, err, "QEMU was not heard of while it dumped the memory")
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/machineries/machineries/machinery"
@@ -86,4 +87,9 @@ func join(problems []error) error {
 		return problems[0]
 	}
 	return several(problems)
+}
+
+// notNil leaves out errors that are nil.
+func notNil(errs ...error) []error {
+	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }

@@ -178,7 +178,10 @@ func TestAQEMUThatCrashesLeavesNoCoreFile(t *testing.T) {
 	defer unix.Setrlimit(unix.RLIMIT_CORE, &was)
 	for _, signal := range []syscall.Signal{syscall.SIGSEGV, syscall.SIGABRT} {
 		_, m := restored(t, realSnapshots(t).running)
-		p := m.byName["vm"].run.proc
+		v := m.byName["vm"]
+		v.mu.Lock()
+		p := v.run.proc
+		v.mu.Unlock()
 		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.pid))
 		if err != nil {
 			t.Fatal(err)

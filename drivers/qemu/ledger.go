@@ -38,6 +38,8 @@ type ledger struct {
 	// Standing is the run state that the machine has from its snapshot and does not leave by itself, such as "paused"; empty if it
 	// runs or was resumed since.
 	Standing string `json:"standing,omitempty"`
+	// Full is the disk, by QEMU's name for it, that has come to the quota, and for which the machine was paused; empty if none has.
+	Full string `json:"full,omitempty"`
 	// PID is 0 from before QEMU is started until that is noted. Start is its start time in clock ticks after the boot.
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"`

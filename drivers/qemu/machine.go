@@ -24,11 +24,12 @@ type vm struct {
 	machine machinery.Machine
 	conf    MachineConfig // with absolute paths
 	args    *commandArgs
-	dir     string // its runtime directory, which is there while it runs
-	overlay string // the path of its disposable disk
-	bad     error  // why it cannot be used; nil for one that can
-	badKind error  // the kind of error that this is
-	unsaved error  // why it cannot be restored, though it can be booted: it has no snapshot; nil for one that has
+	sandbox []string // the arguments for QEMU's sandbox
+	dir     string   // its runtime directory, which is there while it runs
+	overlay string   // the path of its disposable disk
+	bad     error    // why it cannot be used; nil for one that can
+	badKind error    // the kind of error that this is
+	unsaved error    // why it cannot be restored, though it can be booted: it has no snapshot; nil for one that has
 	log     *slog.Logger
 	bases   bases
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/machineries/machineries/machinery"
@@ -174,10 +175,15 @@ func (v *vm) check(m MachineConfig) error {
 	}
 	if err == nil {
 		v.args, err = parseArgs(args, v.conf.Disk)
+		if m.Args == nil {
+			err = join(notNil(err, unallowed(args, slices.Concat(v.d.config.AllowArguments, m.AllowArguments), m.place)))
+		}
 		if err != nil && m.Args == nil {
 			err = fmt.Errorf("%s: %w", m.Info, err)
 		}
+		v.sandbox = sandboxFor(args, v.d.config.NoSandbox)
 	}
+	note(checkAllowed(slices.Concat(v.d.config.AllowArguments, m.AllowArguments)), "the configuration has a mistake")
 	note(err, "%s", where)
 	return join(problems)
 }

@@ -46,6 +46,11 @@ func (e ending) String() string {
 // inherits files as its descriptors 3, 4, … and no others, has the environment that is passed on, reads nothing, and what it
 // prints is kept. With a starter it is killed when that is stopped, or when this process ends.
 func spawn(path string, args []string, files []*os.File, by *starter) (*process, error) {
+	return spawnBounded(path, args, files, by, 0)
+}
+
+// spawnBounded is spawn for a program whose files may become so long, in bytes; 0 is no limit.
+func spawnBounded(path string, args []string, files []*os.File, by *starter, quota int64) (*process, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
@@ -73,6 +78,11 @@ func spawn(path string, args []string, files []*os.File, by *starter) (*process,
 	// no memory of a guest before it has read the snapshot, which takes it longer than this line; and a QEMU that has ended
 	// already has left no core file, because of that, or of what this process had for a limit.
 	_ = unix.Prlimit(p.pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
+	if quota > 0 {
+		if err := limitFiles(p.pid, uint64(quota)); err != nil && !errors.Is(err, unix.ESRCH) {
+			_ = unix.Kill(p.pid, unix.SIGKILL) // its end is what is seen of that
+		}
+	}
 	pidfd, err := unix.PidfdOpen(p.pid, 0)
 	if err == nil {
 		p.start, err = startTime(p.pid)

@@ -176,7 +176,7 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op) (*feed, error)
 	if feed != nil {
 		files = append(files, feed.file)
 	}
-	r.proc, err = spawn(v.d.config.QEMU, args, files, v.d.starter)
+	r.proc, err = spawnBounded(v.d.config.QEMU, args, files, v.d.starter, v.d.config.FileQuota)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && fileThere(v.d.config.QEMU) {
 			return feed, refuse(machinery.ErrHypervisor, err, "QEMU cannot be started: %s is there, but the interpreter that its first line names, or the loader that it needs, does not exist", v.d.config.QEMU)
@@ -198,7 +198,7 @@ func incoming() []string {
 
 // commandLine is the arguments that QEMU is started with, however it starts: the machine's own and those of the driver.
 func (v *vm) commandLine() []string {
-	args := v.args.with(v.overlay)
+	args := append(v.args.with(v.overlay), v.sandbox...)
 	for _, m := range []struct {
 		id string
 		fd int
@@ -320,11 +320,11 @@ func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
 	}
 	// A connection that QEMU closed is most often a process that ends.
 	if r.proc.wait(time.Second) {
-		said := words(r.proc.tail())
+		said := r.v.withoutSandbox(words(r.proc.tail()))
 		if said == nil {
 			said = errors.New("it said nothing")
 		}
-		return failed(said, "QEMU (%s) ended (%v) while it loaded the snapshot %s", r.v.d.config.QEMU, r.proc.ending, path)
+		return failed(said, "QEMU (%s) ended (%v) while it loaded the snapshot %s", r.v.d.config.QEMU, r.howEnded(), path)
 	}
 	return failed(err, "QEMU did not load the snapshot %s", path)
 }

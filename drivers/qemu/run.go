@@ -64,6 +64,9 @@ func (r *run) standing() string {
 func (r *run) means(state string) (machinery.Status, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if status, full := r.ledger.atQuota(state); full {
+		return status, nil
+	}
 	return statusOfRun(state, r.ledger.Standing, r.dumping)
 }
 
@@ -134,7 +137,10 @@ func (r *run) event(e monitor.Event) {
 			default:
 			}
 		}
+	case "BLOCK_IO_ERROR":
+		r.diskError(e)
 	case "RESUME":
+		r.leaveQuota()
 		if r.standing() != "" {
 			r.resumed()
 		}
@@ -197,7 +203,7 @@ func (r *run) whyGone() string {
 	if !r.proc.wait(exitTime) { // that it has ended is known a moment before how
 		return "QEMU ended"
 	}
-	return "QEMU ended: " + r.proc.ending.String()
+	return "QEMU ended: " + r.howEnded()
 }
 
 // let lets go of the process and the connection to it, without ending it. What is in the file system stays.

@@ -18,6 +18,7 @@ const (
 	reasonSaving       = "being saved"
 	reasonFromSnapshot = "from snapshot"
 	reasonStranger     = "paused by someone else"
+	reasonQuota        = "disk quota reached"
 	reasonNoAnswer     = "monitor does not answer"
 )
 

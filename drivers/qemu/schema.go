@@ -9,8 +9,8 @@ import (
 	"github.com/machineries/machineries/machinery/config"
 )
 
-// Schema is the schema of qemu.yaml. Its keys are those of Cuckoo3, whose files load unchanged, and three optional ones
-// of this driver: runtime_dir, load_timeout and quit_timeout.
+// Schema is the schema of qemu.yaml. Its keys are those of Cuckoo3, whose files load unchanged, and optional ones
+// of this driver: runtime_dir, load_timeout, quit_timeout, sandbox, file_quota and allow_arguments.
 func Schema() *config.Schema { return schema }
 
 // Template is qemu.yaml.jinja2, from which an example configuration is rendered.
@@ -34,6 +34,12 @@ var schema = &config.Schema{
 			Doc: "How long a machine may take from starting QEMU to running or paused."},
 		{Key: "quit_timeout", Optional: true, Default: DefaultQuitTimeout, Type: config.Duration{Min: &shortest},
 			Doc: "How long a QEMU that was told to quit may take before it is killed."},
+		{Key: "sandbox", Optional: true, Default: true, Type: config.Bool{},
+			Doc: "Whether QEMU runs in its own sandbox, in which it cannot start programs or change its rights. Only a QEMU that was built without it needs false."},
+		{Key: "file_quota", Optional: true, Default: 0, Type: config.Between(0, 1<<30),
+			Doc: "How long each file may become that QEMU writes to, such as a disposable disk or the log of a serial port, in MiB. 0 is no limit."},
+		{Key: "allow_arguments", Optional: true, AllowEmpty: true, Default: []string{}, Type: config.List{},
+			Doc: "Arguments that machines may have though they could harm the host or let others into the guest. Each machine can have its own."},
 		{Key: "binaries", Doc: "The programs of QEMU.", Type: config.Section{Fields: []config.Field{
 			{Key: "qemu_img", Example: "/usr/bin/qemu-img", Type: config.FilePath{Readable: true, Executable: true},
 				Doc: "The path of qemu-img. Making a snapshot uses it, restoring does not."},
@@ -72,6 +78,8 @@ var machineFields = []config.Field{
 		Doc: "The network interface of the host that this machine is reached by, if it is not the one above."},
 	{Key: "agent_port", Optional: true, Default: DefaultAgentPort, Type: config.Between(1, 65535),
 		Doc: "The TCP port of the agent in the guest."},
+	{Key: "allow_arguments", Optional: true, AllowEmpty: true, Default: []string{}, Type: config.List{},
+		Doc: "Arguments in the machineinfo.json that the machine may have though they could harm the host or let others into the guest, such as \"-gdb\" or \"-netdev tap\"; the message that refuses one says what to write here."},
 	{Key: "tags", AllowEmpty: true, Example: []string{"exampletag1", "exampletag2"}, Type: config.List{},
 		Doc: "Words for what the machine offers."},
 }

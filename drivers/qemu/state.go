@@ -111,6 +111,9 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 	ctx, cancel := stateContext(ctx)
 	defer cancel()
 	means := func(state string) (machinery.Status, error) {
+		if status, full := l.atQuota(state); full {
+			return status, nil
+		}
 		standing := l.Standing
 		if l.Phase == phaseStarting && !l.Booted { // its driver ended while it loaded
 			standing, _ = settledAs(state)
