@@ -70,7 +70,7 @@ func (l *Lab) NewBench(ctx context.Context, dir string, specs []conformance.Mach
 		b.machines[spec.Name] = m
 		fmt.Fprintf(&config, "  %s:\n    qcow2_path: %s\n    snapshot_path: %s\n    machineinfo_path: %s\n", quote(spec.Name),
 			quote(m.files["disk"]), quote(m.files["snapshot"]), quote(m.files["machineinfo"]))
-		fmt.Fprintf(&config, "    ip: 192.0.2.%d\n    mac_address: 52:54:00:00:00:%02x\n    platform: windows\n    os_version: \"10\"\n    architecture: amd64\n    tags: [suite, machine%d]\n",
+		fmt.Fprintf(&config, "    ip: 192.0.2.%d\n    mac_address: 52:54:00:00:00:%02x\n    platform: windows\n    os_version: \"10\"\n    architecture: amd64\n    tags: [suite, machine%d]\n    allow_arguments: [\"-chardev socket\"]\n",
 			i+1, i+1, i)
 	}
 	if err := os.WriteFile(b.ConfigPath(), []byte(config.String()), 0o600); err != nil {

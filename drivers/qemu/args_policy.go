@@ -315,11 +315,11 @@ func reviewBackend(kind, allow string) []finding {
 }
 
 func reviewDisplay(value string) []finding {
-	kind, _ := taken(value, "type")
+	kind, has := taken(value, "type")
 	switch {
 	case slices.Contains([]string{"none", "gtk", "sdl", "egl-headless"}, kind):
 		return nil
-	case strings.HasPrefix(kind, "vnc"):
+	case has["vnc"] != "":
 		kind = "vnc"
 	}
 	return []finding{{allow: kind, risk: whatDisplay}}

@@ -66,7 +66,7 @@ func TestAMachineThatWasBootedIsTakenOverByTheNextDriver(t *testing.T) {
 func TestABootThatFailsHasQEMUsWordsAndLeavesNothing(t *testing.T) {
 	snaps := realSnapshots(t)
 	s := newSite(t)
-	s.add("vm", snaps.disk, snaps.running, append(machineArgs(), "-device", "no-such-device")...)
+	s.add("vm", snaps.disk, snaps.running, append(machineArgs(), "-device", "no-such-device")...).AllowArguments = []string{"-device"}
 	m := s.open(machinery.Options{})
 	err := m.NoRestoreStart(limit(t), "vm")
 	mustKind(t, err, machinery.ErrHypervisor)

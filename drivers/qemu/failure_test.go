@@ -195,7 +195,7 @@ func TestAnEmulatorThatDoesNotBecomeOneFailsTheStartWithItsWords(t *testing.T) {
 	})
 	t.Run("refuses an argument", func(t *testing.T) {
 		s := newSite(t)
-		s.add("vm", snaps.disk, snaps.paused, append(machineArgs(), "-device", "no-such-device")...)
+		s.add("vm", snaps.disk, snaps.paused, append(machineArgs(), "-device", "no-such-device")...).AllowArguments = []string{"-device no-such-device"}
 		startFails(t, s, machinery.ErrHypervisor, "no-such-device", "exit status 1")
 	})
 }

@@ -118,7 +118,7 @@ func TestTheTemplateHasEveryKeyOfTheSchemaWithAComment(t *testing.T) {
 			}
 			line := -1
 			for i, text := range lines {
-				if strings.Contains(text, "{{ "+prefix+f.Key+" }}") || prefix+f.Key == "machine.tags" && strings.Contains(text, "in machine.tags %}") {
+				if strings.Contains(text, "{{ "+prefix+f.Key+" }}") || strings.Contains(text, "in "+prefix+f.Key+" %}") {
 					line = i
 				}
 			}
@@ -160,4 +160,27 @@ func TestTheDriverBringsNoTestFrameworkAndNoFlags(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestArgumentsAreAllowedInTheConfigurationFileAsItsMessageSays(t *testing.T) {
+	s := newSite(t)
+	disk := append(bootSector(), make([]byte, 512)...)
+	for i, name := range []string{"refused", "allowed", "other"} {
+		s.add(name, disk, append([]byte(migrationMagic), byte(i)), machineArgs("-gdb", "tcp::1234", "-netdev", "user,id=n,hostfwd=tcp::22-:22")...)
+	}
+	text := strings.Replace(cuckooYAML(s), "machines:\n", "allow_arguments: -netdev user hostfwd\nsandbox: no\nfile_quota: 3\nmachines:\n", 1)
+	text = regexp.MustCompile(`(?m)^( +)(allowed|other):\n`).ReplaceAllString(text, "$0$1$1allow_arguments: [\"-gdb\"]\n")
+	m, err := s.openFile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := m.(*Machinery).config; !c.NoSandbox || c.FileQuota != 3<<20 {
+		t.Errorf("the configuration is %+v", c)
+	}
+	status := mustState(t, m, "refused", machinery.StateError, reasonConfig)
+	if !regexp.MustCompile(`add "-gdb" to allow_arguments of the machine \(.*qemu\.yaml:\d+:\d+\)$`).MatchString(status.Detail) || strings.Contains(status.Detail, "hostfwd") {
+		t.Errorf("the detail is %s", status.Detail)
+	}
+	mustState(t, m, "allowed", machinery.StatePoweroff, "")
+	mustState(t, m, "other", machinery.StatePoweroff, "")
 }
