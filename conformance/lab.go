@@ -92,6 +92,16 @@ type DumpReader interface {
 	Dumped(ctx context.Context, machine, path string, slot int) (uint32, error)
 }
 
+// ProcessViewer is a bench that can look into the process of one of its
+// machines that runs. It is what [FeatureProcess] means. If a machine has
+// several processes, what any of them has counts.
+type ProcessViewer interface {
+	// Descriptors returns what the process has open: paths, for files.
+	Descriptors(ctx context.Context, machine string) ([]string, error)
+	// Environment returns its environment variables, as "name=value".
+	Environment(ctx context.Context, machine string) ([]string, error)
+}
+
 // Saved is what a machine's snapshot holds.
 type Saved struct {
 	// Memory and Disk are the marks in slot 0 of the guest's memory and disk.
@@ -167,6 +177,10 @@ const (
 	FeatureLeftovers Feature = "leftovers"
 	// FeatureDump: the lab's benches can look into memory dumps.
 	FeatureDump Feature = "dump"
+	// FeatureProcess: the lab's benches can look into a machine's process.
+	FeatureProcess Feature = "process"
+	// FeatureDangerous: the lab can make machines that are [Dangerous].
+	FeatureDangerous Feature = "dangerous"
 	// FeatureDisplay: the lab's machines have a display, unless they are
 	// headless.
 	FeatureDisplay Feature = "display"
@@ -261,6 +275,10 @@ const (
 	SnapshotGarbage Damage = "snapshot garbage"
 	// SnapshotForeign: the snapshot is of a machine with other hardware.
 	SnapshotForeign Damage = "snapshot of another machine"
+	// Dangerous: the machine's own definition has something in it that could
+	// harm the host, and that the configuration does not allow. The bench's
+	// Saved names it among the files, as "danger".
+	Dangerous Damage = "dangerous definition"
 	// DiskMissing: there is no disk where the configuration says.
 	DiskMissing Damage = "disk missing"
 	// DiskGarbage: the disk is no disk image.

@@ -58,3 +58,13 @@ func descriptors() []os.DirEntry {
 	}
 	return entries
 }
+
+// openUnmarked opens a file whose descriptor is not marked to be closed in
+// programs that are started.
+func openUnmarked(path string) (closeFile func(), err error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = syscall.Close(fd) }, nil
+}

@@ -24,3 +24,13 @@ func processStart(pid int) string {
 func kernel() string { return "" }
 
 func descriptors() []os.DirEntry { return nil }
+
+// openUnmarked opens a file. No lab of another system offers to look at what
+// becomes of it.
+func openUnmarked(path string) (closeFile func(), err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}

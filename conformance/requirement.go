@@ -69,7 +69,7 @@ func catalogue() []spec {
 	for _, area := range [][]spec{
 		loadSpecs, stateSpecs, restoreSpecs, startFailureSpecs, stopSpecs, pausedSpecs,
 		bootSpecs, acpiSpecs, dumpSpecs, screenshotSpecs, versionSpecs, dependencySpecs, watchSpecs,
-		errorSpecs, optionalSpecs, queueSpecs, ownershipSpecs, cleanSpecs,
+		errorSpecs, optionalSpecs, queueSpecs, ownershipSpecs, hardeningSpecs, cleanSpecs,
 	} {
 		all = append(all, area...)
 	}

@@ -111,6 +111,9 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 		return nil, err
 	}
 	args := append(b.lab.deviceArgs(m.socket, s.template), driveArg("%DISPOSABLE_DISK_PATH%")...)
+	if spec.Damage == conformance.Dangerous {
+		args = append(args, dangerousOption, filepath.Join(dir, "qemu.log"))
+	}
 	info, err := json.Marshal(map[string]any{"machinery": "qemu", "machine": map[string]any{"name": spec.Name, "start_args": args}})
 	if err == nil {
 		err = os.WriteFile(m.files["machineinfo"], info, 0o600)
@@ -126,6 +129,10 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 	}
 	return m, nil
 }
+
+// dangerousOption makes QEMU write to any file of the host. In front of its
+// value it is all that a machine needs to be dangerous.
+const dangerousOption = "-D"
 
 // fill puts the machine's disk and snapshot in place, damaged as asked for.
 func (b *bench) fill(ctx context.Context, m *machine) error {
@@ -174,6 +181,9 @@ func (b *bench) Saved(name string) conformance.Saved {
 		files[what] = path
 	}
 	files["program"] = b.install.Emulator
+	if m.spec.Damage == conformance.Dangerous {
+		files["danger"] = dangerousOption
+	}
 	if m.spec.Damage == conformance.SnapshotForeign {
 		// QEMU's words for a snapshot with another size of memory, seen on
 		// 7.2.22: "Size mismatch: pc.ram: 0x2000000 != 0x1000000".

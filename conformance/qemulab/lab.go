@@ -137,6 +137,8 @@ var offered = map[conformance.Feature]bool{
 	conformance.FeatureLeftovers:   true,
 	conformance.FeatureDump:        true,
 	conformance.FeatureDisplay:     true,
+	conformance.FeatureProcess:     true,
+	conformance.FeatureDangerous:   true,
 
 	conformance.FaultFeature(conformance.FaultKill):          true,
 	conformance.FaultFeature(conformance.FaultWedge):         true,

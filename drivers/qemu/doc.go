@@ -83,6 +83,26 @@
 //
 // What QEMU prints is kept (its last 8 KiB) for as long as this driver holds the machine, and lost after Close.
 //
+// # What QEMU gets of its surroundings
+//
+// Malware attacks QEMU, so it gets little. It inherits its standard input (/dev/null), output and error, two sockets and
+// the snapshot, and no other descriptor, whatever the program has open and has not marked to be closed. Of the environment it gets what
+// programs, the language and displays need. Its working directory is that of the program, because arguments may have relative paths.
+// It makes no core file, which would hold the guest's memory.
+//
+// Arguments in a machineinfo.json that could harm the host or let others into the guest, and those that this package does not
+// know, need the word of whoever configures the machine: allow_arguments in the qemu.yaml, or MachineConfig.AllowArguments. The error
+// says what each could do and what to write. [ReviewArgs] lists them for those who import machines. MachineConfig.Args is the
+// program's own, and needs no word.
+//
+// QEMU runs in its own sandbox (-sandbox with all denied), in which it cannot start programs or change its rights, and is killed if it
+// tries. What breaks in it on QEMU 7.2.22: -netdev tap with scripts, guestfwd with cmd: and smb, for which a machine that is
+// allowed them may start programs; and -netdev bridge and helpers, whose rights the sandbox takes away, so that a machine with them has
+// none. A machine's own -sandbox goes before that, and Config.NoSandbox (sandbox: false) is for a QEMU that was built without.
+//
+// Config.FileQuota bounds each file that QEMU writes to. A guest that fills its disk to that is paused, and its state is error with
+// the reason "disk quota reached"; what goes to the file of a serial port is dropped from there on. A memory dump is not bounded.
+//
 // # What it needs
 //
 // Linux 5.4 or later, for process descriptors; on other systems the package is empty. QEMU: all that is said here was seen on
