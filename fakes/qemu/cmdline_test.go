@@ -150,6 +150,11 @@ foo.img
 -pidfile /nonexistent/a
 -sandbox nope
 -sandbox on,foo=1
+-sandbox on,spawn=nope
+-sandbox on,obsolete=children
+-sandbox on,elevateprivileges=nope,spawn=nope
+-sandbox on,resourcecontrol=
+-sandbox off,spawn=nope -M nope
 -msg nope
 -msg timestamp=on -foo
 -D /nonexistent/a

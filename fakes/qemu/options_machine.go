@@ -291,7 +291,10 @@ func (p *lineParser) small(o option) error {
 		if err := v.allowed("enable obsolete elevateprivileges spawn resourcecontrol"); err != nil {
 			return err
 		}
-		_, err := v.bool("enable", true)
+		on, err := v.bool("enable", true)
+		if err == nil && on {
+			p.late = append(p.late, func() error { return sandboxValues(o, v) })
+		}
 		return err
 	case "msg":
 		v := p.parse(o, "")
@@ -329,6 +332,17 @@ func (p *lineParser) netdev(o option) error {
 	p.netdevs[id] = true
 	if v.get("type") == "user" {
 		return v.allowed(userOptions)
+	}
+	return nil
+}
+
+// sandboxValues checks what the sandbox is told to deny. There is none in the fake.
+func sandboxValues(o option, v *opts) error {
+	for _, key := range []string{"obsolete", "elevateprivileges", "spawn", "resourcecontrol"} {
+		value := v.get(key)
+		if v.has(key) && value != "allow" && value != "deny" && (key != "elevateprivileges" || value != "children") {
+			return fail("%sinvalid argument for %s", o.where(), key)
+		}
 	}
 	return nil
 }
