@@ -169,7 +169,7 @@ func TestArgumentsAreAllowedInTheConfigurationFileAsItsMessageSays(t *testing.T)
 		s.add(name, disk, append([]byte(migrationMagic), byte(i)), machineArgs("-gdb", "tcp::1234", "-netdev", "user,id=n,hostfwd=tcp::22-:22")...)
 	}
 	text := strings.Replace(cuckooYAML(s), "machines:\n", "allow_arguments: -netdev user hostfwd\nsandbox: no\nfile_quota: 3\nmachines:\n", 1)
-	text = regexp.MustCompile(`(?m)^( +)(allowed|other):\n`).ReplaceAllString(text, "$0$1$1allow_arguments: [\"-gdb\"]\n")
+	text = regexp.MustCompile(`(?m)^( +(?:allowed|other):\n)( +)`).ReplaceAllString(text, "$1${2}allow_arguments: [\"-gdb\"]\n$2")
 	m, err := s.openFile(text)
 	if err != nil {
 		t.Fatal(err)
