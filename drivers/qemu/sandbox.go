@@ -15,16 +15,16 @@ import (
 // calls that nothing uses. What QEMU starts inherits the filter.
 //
 // Tried on QEMU 7.2.22: with all denied, restoring, saving, dumping, screenshots, quitting, -netdev user and tap without scripts,
-// TCG and KVM work. What dies at the start: tap with scripts or a helper, bridge, -daemonize, -runas, -incoming exec. guestfwd=…-cmd: dies
-// when the guest connects, and smb= when the guest is started.
+// TCG and KVM work. What dies at the start: tap with scripts or a helper, bridge, -daemonize, -runas, -incoming exec. guestfwd=…-cmd: and
+// smb= start programs later, when the guest connects or at the start of smbd; that was not tried.
 const (
 	sandboxFull  = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 	sandboxSpawn = "on,obsolete=deny,elevateprivileges=deny,spawn=allow,resourcecontrol=deny"
 )
 
 // sandboxFor is the arguments for the sandbox of a machine. One that says itself what it wants gets that. One with allowed arguments
-// for which QEMU starts programs may do so. The helper for bridges gets its rights by its file, which the filter takes from it along with
-// all else (it sets "no new privileges"), so that a machine with it has no sandbox.
+// for which QEMU starts programs may do so. The helper for bridges gets its rights by its file and gives them up again, for
+// which elevateprivileges would have to be allowed, and no filter may set "no new privileges"; so a machine with it has no sandbox.
 func sandboxFor(args []string, none bool) []string {
 	own := slices.ContainsFunc(args, func(arg string) bool {
 		name, is := optionName(arg)
