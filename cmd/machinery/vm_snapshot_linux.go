@@ -261,9 +261,9 @@ func savedYAML(m machinery.Machinery, name string, saved qemu.Saved) string {
 	}{
 		{"qcow2_path", saved.Disk}, {"snapshot_path", saved.Snapshot}, {"machineinfo_path", saved.Info},
 		{"ip", from.IP}, {"mac_address", from.MACAddress}, {"platform", from.Platform}, {"os_version", from.OSVersion},
-		{"architecture", from.Architecture}, {"agent_port", from.AgentPort}, {"tags", tags},
+		{"architecture", from.Architecture}, {"agent_port", from.AgentPort}, {"tags", tags}, {"allow_arguments", saved.AllowArguments},
 	} {
-		if f.key == "mac_address" && f.value == "" {
+		if f.key == "mac_address" && f.value == "" || f.key == "allow_arguments" && len(saved.AllowArguments) == 0 {
 			continue
 		}
 		fmt.Fprintf(&b, "    %s: %s\n", f.key, quote(f.value))

@@ -39,7 +39,7 @@ func openGallery(t *testing.T) (m machinery.Machinery, b conformance.Bench, pict
 	pictures = t.TempDir()
 	files := b.Saved("first").Files
 	path := filepath.Join(t.TempDir(), "gallery.yaml")
-	text := fmt.Sprintf("emulator: %s\nmachines_in: %s\npictures: %s\n", files["program"], filepath.Dir(filepath.Dir(files["disk"])), pictures)
+	text := fmt.Sprintf("emulator: %s\nmachines_in: %s\npictures: %s\nallow_arguments: [-chardev socket]\n", files["program"], filepath.Dir(filepath.Dir(files["disk"])), pictures)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -55,16 +55,17 @@ var gallerySchema = &config.Schema{
 		{Key: "machines_in", Example: "/vms", Doc: "The directory with a directory for each machine, as \"machinery vm snapshot create\" makes them.",
 			Type: config.DirectoryPath{MustExist: true}},
 		{Key: "pictures", Example: "/var/pictures", Doc: "The directory for pictures.", Type: config.DirectoryPath{MustExist: true, Writable: true}},
+		{Key: "allow_arguments", Optional: true, Default: []string{}, Type: config.List{}, Doc: "As in a qemu.yaml."},
 	},
 }
 
-const galleryTemplate = "emulator: {{ emulator }}\nmachines_in: {{ machines_in }}\npictures: {{ pictures }}\n"
+const galleryTemplate = "emulator: {{ emulator }}\nmachines_in: {{ machines_in }}\npictures: {{ pictures }}\nallow_arguments: []\n"
 
 // galleryDriver makes it loadable, by the name "gallery".
 func galleryDriver() machinery.Driver {
 	return machinery.Driver{Name: "gallery", Doc: "QEMU, with a picture of each machine", Schema: gallerySchema, Template: galleryTemplate,
 		Open: func(ctx context.Context, doc *config.Document, o machinery.Options) (machinery.Machinery, error) {
-			c := qemu.Config{QEMU: doc.String("emulator")}
+			c := qemu.Config{QEMU: doc.String("emulator"), AllowArguments: doc.Strings("allow_arguments")}
 			infos, err := filepath.Glob(filepath.Join(doc.String("machines_in"), "*", "machineinfo.json"))
 			if err != nil {
 				return nil, err

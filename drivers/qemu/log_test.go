@@ -72,7 +72,7 @@ func everyOperation(t *testing.T, logger *slog.Logger) (done []machinery.Op) {
 		t.Fatal(err)
 	}
 	m, err := qemu.New(t.Context(), qemu.Config{QEMU: files["program"], QEMUImg: filepath.Join(filepath.Dir(files["program"]), "qemu-img"),
-		Machines: []qemu.MachineConfig{{Name: "win10", Disk: files["disk"], Snapshot: files["snapshot"], Info: files["machineinfo"]}},
+		Machines: []qemu.MachineConfig{{Name: "win10", Disk: files["disk"], Snapshot: files["snapshot"], Info: files["machineinfo"], AllowArguments: []string{"-chardev socket"}}},
 	}, machinery.Options{Logger: logger, RuntimeDir: b.RuntimeDir()})
 	if err != nil {
 		t.Fatal(err)

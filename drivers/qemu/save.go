@@ -56,6 +56,8 @@ type Saved struct {
 	Snapshot string `json:"snapshot"`
 	Info     string `json:"info"`
 	Manifest string `json:"manifest"`
+	// AllowArguments are those of the machine that was saved, without which the arguments are refused for the new one too.
+	AllowArguments []string `json:"allow_arguments,omitempty"`
 	// State is what the machine is after a restore: StateRunning or StatePaused.
 	State machinery.State `json:"state"`
 }
@@ -203,7 +205,7 @@ func (s *saving) finish(ctx context.Context) (Saved, error) {
 		return Saved{}, unfinished(err)
 	}
 	at := func(name string) string { return filepath.Join(s.dir, name) }
-	return Saved{Dir: s.dir, Disk: at(savedDisk), Snapshot: at(s.snapshotName()), Info: at(savedInfo), Manifest: at(manifest), State: state}, nil
+	return Saved{Dir: s.dir, Disk: at(savedDisk), Snapshot: at(s.snapshotName()), Info: at(savedInfo), Manifest: at(manifest), AllowArguments: v.conf.AllowArguments, State: state}, nil
 }
 
 // publish makes the files durable and gives the directory its name, unless something has it.
