@@ -11,7 +11,7 @@ BENCHTIME   ?= 1s
 RACE ?= $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
 .DEFAULT_GOAL := help
-.PHONY: help build conformance test lint bench fuzz guest catalogue
+.PHONY: help build conformance test ordeal lint bench fuzz guest catalogue
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: ## run all tests, with the race detector where there is a C compiler; what
 # go-qemu itself has a data race, so the tests of the fake with its clients are
 # left out above where the race detector is on.
 	$(if $(RACE),$(GO) test -run GoQemu ./fakes/qemu)
+
+ordeal: ## kill the driver 100 times, 300 cycles with 4 machines, full disks: on the fake and the host's QEMU; some 10 minutes
+	MACHINERY_REQUIRE=qemu MACHINERY_KILLS=100 MACHINERY_CYCLES=300 $(GO) test -v -count 1 -timeout 60m ./conformance/ordeal
 
 lint: ## gofmt, go vet, staticcheck, go.mod, and shellcheck where it is installed
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi

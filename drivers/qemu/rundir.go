@@ -179,8 +179,9 @@ func acquire(path string) (*hold, error) {
 var errVanished = errors.New("the directory was removed meanwhile")
 
 func tryAcquire(path string) (_ *hold, err error) {
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
+	made := os.Mkdir(path, 0o700)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return nil, made
 	}
 	if err := checkPrivate(path); err != nil {
 		return nil, vanished(err)
@@ -197,6 +198,9 @@ func tryAcquire(path string) (_ *hold, err error) {
 	}()
 	h.lock, err = dir.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
+		if made == nil {
+			_ = os.Remove(path) // as on a full disk; it is not empty if another driver was quicker with its lock
+		}
 		return nil, vanished(err)
 	}
 	if err := unix.Flock(int(h.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
