@@ -15,6 +15,8 @@ const (
 	// DefaultQEMU and DefaultAgentPort are those of Cuckoo3's qemu.yaml.
 	DefaultQEMU      = "/usr/bin/qemu-system-x86_64"
 	DefaultAgentPort = 8000
+	// DefaultTcpdump is where Debian and Ubuntu have it.
+	DefaultTcpdump = "/usr/bin/tcpdump"
 	// DefaultLoadTimeout is how long Cuckoo3's manager waits for a restored machine to run.
 	DefaultLoadTimeout = 180 * time.Second
 	// DefaultQuitTimeout is long for a QEMU that is well, which needs 5 ms.
@@ -40,6 +42,10 @@ type Config struct {
 	LoadTimeout time.Duration
 	// QuitTimeout is how long Stop waits for a QEMU that was told to quit, before it kills it. Default DefaultQuitTimeout.
 	QuitTimeout time.Duration
+	// Capture is how traffic is recorded: CaptureFilterDump (the default) or CaptureTcpdump.
+	Capture string
+	// Tcpdump is the path of tcpdump. Default DefaultTcpdump.
+	Tcpdump string
 	// Machines are the machines, in the order in which they are listed.
 	Machines []MachineConfig
 
@@ -93,6 +99,12 @@ func (c Config) withDefaults() Config {
 	if c.QEMU == "" {
 		c.QEMU = DefaultQEMU
 	}
+	if c.Capture == "" {
+		c.Capture = CaptureFilterDump
+	}
+	if c.Tcpdump == "" {
+		c.Tcpdump = DefaultTcpdump
+	}
 	if c.LoadTimeout <= 0 {
 		c.LoadTimeout = DefaultLoadTimeout
 	}
@@ -112,6 +124,8 @@ func FromDocument(doc *config.Document) Config {
 		Interface:     doc.String("interface"),
 		LoadTimeout:   doc.Duration("load_timeout"),
 		QuitTimeout:   doc.Duration("quit_timeout"),
+		Capture:       doc.String("capture"),
+		Tcpdump:       doc.Section("binaries").String("tcpdump"),
 		file:          realPath(doc.Name()),
 	}
 	for _, e := range doc.Machines() {

@@ -46,6 +46,8 @@ type ledger struct {
 	Digest string `json:"digest"`
 	// Overlay is the path of the disposable disk.
 	Overlay string `json:"overlay"`
+	// Capture is the recording of the machine's traffic; nil for none.
+	Capture *captured `json:"capture,omitempty"`
 }
 
 const ledgerVersion = 1
@@ -156,8 +158,13 @@ func (l *ledger) matches(command []string) bool {
 	return digest(command[len(command)-l.Args:]) == l.Digest
 }
 
-// clear removes what a dead QEMU has left.
+// clear removes what a dead QEMU has left, and finishes its capture.
 func (l *ledger) clear() error {
+	if l.Capture != nil {
+		if err := l.Capture.finish(false); err != nil {
+			return fmt.Errorf("the capture of an earlier run: %w", err)
+		}
+	}
 	if l.Overlay == "" {
 		return nil
 	}

@@ -42,6 +42,8 @@ type vm struct {
 	during  machinery.Status // with phaseDumping: what the machine is meanwhile
 	failed  error            // why the last start failed, until Stop or the next start
 	last    string           // why it is off, if it went off by itself
+	armed   *armed           // the capture that begins with the next run
+	lost    error            // why the capture of the last run is not as it should be, until somebody is told
 }
 
 // set changes what State sees.
@@ -86,8 +88,9 @@ func (v *vm) untouched() bool {
 
 // clear removes everything of a run whose process has ended.
 func (v *vm) clear(r *run) error {
+	v.lost = v.finishCapture(r)
 	r.let()
-	return errors.Join(removeOverlay(r.ledger.Overlay), r.hold.remove())
+	return errors.Join(v.lost, removeOverlay(r.ledger.Overlay), r.hold.remove())
 }
 
 func removeOverlay(path string) error {

@@ -46,6 +46,11 @@ func (e ending) String() string {
 // inherits files as its descriptors 3, 4, …, reads nothing, and what it prints is kept. With a starter it is killed when the
 // starter's thread ends.
 func spawn(path string, args []string, files []*os.File, by *starter) (*process, error) {
+	return spawnTo(path, args, nil, files, by)
+}
+
+// spawnTo is spawn for a program whose standard output goes to a file; nil for one that is only kept.
+func spawnTo(path string, args []string, stdout *os.File, files []*os.File, by *starter) (*process, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
@@ -55,9 +60,12 @@ func spawn(path string, args []string, files []*os.File, by *starter) (*process,
 	if err != nil {
 		return nil, err
 	}
+	if stdout == nil {
+		stdout = printed
+	}
 	pidfd := -1
 	attr := &os.ProcAttr{
-		Files: append([]*os.File{null, printed, printed}, files...),
+		Files: append([]*os.File{null, stdout, printed}, files...),
 		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
 	}
 	var child *os.Process

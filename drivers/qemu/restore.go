@@ -94,7 +94,9 @@ func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
 func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) {
 	booted := op == machinery.OpNoRestoreStart
 	r := newRun(v, h, ledger{Machine: v.machine.Name, Phase: phaseStarting, Booted: booted, Overlay: v.overlay})
-	feed, err := v.launch(r, op)
+	asked := v.armed
+	v.armed, v.lost = nil, nil
+	feed, err := v.launch(ctx, r, op, asked)
 	switch {
 	case err != nil:
 	case booted:
@@ -107,8 +109,12 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 	}
 	defer r.overlay.Close() // QEMU has its own locks on it now, or it is gone
 	if err == nil {
+		if c := r.ledger.Capture; c != nil {
+			v.d.watchers.Go(func() { r.boundCapture(c) })
+		}
 		return r, nil
 	}
+	err = r.startedWith(err)
 	if left := v.abandon(r); left != nil {
 		if e, is := errors.AsType[*machinery.Error](err); is {
 			e.Err = errors.Join(e.Err, left)
@@ -117,8 +123,9 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 	return nil, err
 }
 
-// launch prepares what QEMU needs and starts it. The feed is nil for a machine that boots.
-func (v *vm) launch(r *run, op machinery.Op) (*feed, error) {
+// launch prepares what QEMU needs and starts it, with the capture that was asked for, or nil. The feed is nil for a machine that
+// boots.
+func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) (*feed, error) {
 	refuse := func(kind error, err error, format string, args ...any) error {
 		return fail(op, v.machine.Name, kind, err, format, args...)
 	}
@@ -141,12 +148,16 @@ func (v *vm) launch(r *run, op machinery.Op) (*feed, error) {
 		}
 		args = append(args, incoming()...)
 	}
+	args, capture, err := v.captureFromStart(asked, args, op)
+	if err != nil {
+		return feed, err
+	}
 	boot, err := bootID()
 	if err != nil {
 		return feed, refuse(machinery.ErrDependency, err, "the host's boot cannot be told from others")
 	}
 	// The ledger goes first: whatever ends this process, the next one finds what is to be cleared.
-	err = r.note(func(l *ledger) { l.Boot, l.Args, l.Digest = boot, len(args), digest(args) })
+	err = r.note(func(l *ledger) { l.Boot, l.Args, l.Digest, l.Capture = boot, len(args), digest(args), capture })
 	if err != nil {
 		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
 	}
@@ -169,6 +180,11 @@ func (v *vm) launch(r *run, op machinery.Op) (*feed, error) {
 	}
 	if feed != nil {
 		files = append(files, feed.file)
+	}
+	recorded, err := r.beginCapture(ctx, asked, op)
+	files = append(files, recorded...)
+	if err != nil {
+		return feed, err
 	}
 	r.proc, err = spawn(v.d.config.QEMU, args, files, v.d.starter)
 	if err != nil {
@@ -335,6 +351,7 @@ func (v *vm) abandon(r *run) error {
 		}
 		r.let()
 	}
+	r.dropCapture()
 	var err error
 	if r.made { // what this start has not made belongs to somebody else
 		err = removeOverlay(v.overlay)

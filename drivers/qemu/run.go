@@ -208,7 +208,7 @@ func (r *run) let() {
 		return
 	}
 	r.final = true
-	m := r.mon
+	m, c := r.mon, r.ledger.Capture
 	r.mu.Unlock()
 	close(r.released)
 	if m != nil {
@@ -216,4 +216,7 @@ func (r *run) let() {
 	}
 	r.events.Wait()
 	r.proc.release()
+	if c != nil {
+		c.Tool.release()
+	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/machineries/machineries/machinery/config"
 )
 
-// Schema is the schema of qemu.yaml. Its keys are those of Cuckoo3, whose files load unchanged, and three optional ones
-// of this driver: runtime_dir, load_timeout and quit_timeout.
+// Schema is the schema of qemu.yaml. Its keys are those of Cuckoo3, whose files load unchanged, and some
+// optional ones of this driver: runtime_dir, load_timeout, quit_timeout, capture and, among the binaries, tcpdump.
 func Schema() *config.Schema { return schema }
 
 // Template is qemu.yaml.jinja2, from which an example configuration is rendered.
@@ -34,11 +34,15 @@ var schema = &config.Schema{
 			Doc: "How long a machine may take from starting QEMU to running or paused."},
 		{Key: "quit_timeout", Optional: true, Default: DefaultQuitTimeout, Type: config.Duration{Min: &shortest},
 			Doc: "How long a QEMU that was told to quit may take before it is killed."},
+		{Key: "capture", Optional: true, AllowEmpty: true, Default: CaptureFilterDump, Type: config.String{},
+			Doc: "How a machine's traffic is recorded: filter-dump (by QEMU itself, which needs no rights) or tcpdump (on the machine's interface, by its address)."},
 		{Key: "binaries", Doc: "The programs of QEMU.", Type: config.Section{Fields: []config.Field{
 			{Key: "qemu_img", Example: "/usr/bin/qemu-img", Type: config.FilePath{Readable: true, Executable: true},
 				Doc: "The path of qemu-img. Restoring does not use it."},
 			{Key: "qemu_system_x86_64", Example: DefaultQEMU, Type: config.FilePath{Readable: true, Executable: true},
 				Doc: "The path of the emulator."},
+			{Key: "tcpdump", Optional: true, AllowEmpty: true, Default: DefaultTcpdump, Type: config.FilePath{},
+				Doc: "The path of tcpdump. It is used if capture says so."},
 		}}},
 		{Key: "machines", Doc: "The machines, by name.", Type: config.Machines{
 			Example: "example1",
