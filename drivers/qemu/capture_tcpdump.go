@@ -120,16 +120,22 @@ func (t *tool) end() error {
 		return errors.New("tcpdump had ended before the capture did")
 	}
 	defer t.release()
-	if p.over() {
-		p.wait(exitTime)
-		return fmt.Errorf("tcpdump had ended before the capture did (%v): %w", p.ending, errors.Join(words(p.tail())))
-	}
+	early := p.over()
 	p.interrupt()
 	if !p.wait(tcpdumpEnd) {
 		p.kill()
 		if !p.wait(cleanupTime) {
 			return fmt.Errorf("tcpdump (process %d) does not end even when it is killed", p.pid)
 		}
+		return nil
+	}
+	// One that is told to end has the exit status 0, so that this is seen of one that was ending already.
+	if early || p.ending.known && (p.ending.signal != 0 || p.ending.code != 0) {
+		err := fmt.Errorf("tcpdump had ended before the capture did (%v)", p.ending)
+		if said := words(p.tail()); said != nil {
+			err = fmt.Errorf("%w: %w", err, said)
+		}
+		return err
 	}
 	return nil
 }
