@@ -24,6 +24,7 @@ import (
 //	run/             the driver's runtime directory
 //	overlays/        disposable_copy_dir
 //	N.g              the socket that guest N answers on
+//	N.n              the socket that the network card of machine N is connected to
 //	N/               the files of machine N
 type bench struct {
 	lab      *Lab
@@ -37,6 +38,7 @@ type machine struct {
 	spec     conformance.MachineSpec
 	socket   string
 	listener *guest.Listener
+	network  *network // nil for a machine without
 	saved    *saved
 	files    map[string]string
 }
@@ -96,7 +98,7 @@ func (b *bench) RuntimeDir() string { return filepath.Join(b.dir, "run") }
 
 // machine makes the files of one machine and plans its faults.
 func (b *bench) machine(ctx context.Context, number int, spec conformance.MachineSpec) (*machine, error) {
-	s, err := b.lab.saved(ctx, template{paused: spec.SavedPaused, variant: number, headless: spec.Headless})
+	s, err := b.lab.saved(ctx, template{paused: spec.SavedPaused, variant: number, headless: spec.Headless, network: spec.Network})
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +112,14 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 	if m.listener, err = guest.Listen(m.socket); err != nil {
 		return nil, err
 	}
-	args := append(b.lab.deviceArgs(m.socket, s.template), driveArg("%DISPOSABLE_DISK_PATH%")...)
+	net := ""
+	if spec.Network {
+		net = b.networkPath(number)
+		if m.network, err = listenNetwork(net, number); err != nil {
+			return nil, errors.Join(err, m.listener.Close())
+		}
+	}
+	args := append(b.lab.deviceArgs(m.socket, net, s.template), driveArg("%DISPOSABLE_DISK_PATH%")...)
 	info, err := json.Marshal(map[string]any{"machinery": "qemu", "machine": map[string]any{"name": spec.Name, "start_args": args}})
 	if err == nil {
 		err = os.WriteFile(m.files["machineinfo"], info, 0o600)
@@ -122,9 +131,18 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 		err = b.install.Plan(m.socket, planned(spec.Faults)...)
 	}
 	if err != nil {
-		return nil, errors.Join(err, m.listener.Close())
+		return nil, errors.Join(err, m.close())
 	}
 	return m, nil
+}
+
+// close lets go of what the machine is connected to.
+func (m *machine) close() error {
+	err := m.listener.Close()
+	if m.network != nil {
+		err = errors.Join(err, m.network.close())
+	}
+	return err
 }
 
 // fill puts the machine's disk and snapshot in place, damaged as asked for.
@@ -134,7 +152,7 @@ func (b *bench) fill(ctx context.Context, m *machine) error {
 	}
 	from := m.saved
 	if m.spec.Damage == conformance.SnapshotForeign {
-		other, err := b.lab.saved(ctx, template{paused: m.spec.SavedPaused, headless: m.spec.Headless, foreign: true})
+		other, err := b.lab.saved(ctx, template{paused: m.spec.SavedPaused, headless: m.spec.Headless, network: m.spec.Network, foreign: true})
 		if err != nil {
 			return err
 		}
@@ -218,7 +236,7 @@ func (b *bench) Originals(_ context.Context, name string) (map[string]string, er
 func (b *bench) Close(ctx context.Context) error {
 	err := endAll(ctx, b.dir)
 	for _, m := range b.machines {
-		err = errors.Join(err, m.listener.Close())
+		err = errors.Join(err, m.close())
 	}
 	if b.install != nil {
 		err = errors.Join(err, b.install.Close())

@@ -137,6 +137,7 @@ var offered = map[conformance.Feature]bool{
 	conformance.FeatureLeftovers:   true,
 	conformance.FeatureDump:        true,
 	conformance.FeatureDisplay:     true,
+	conformance.FeatureNetwork:     true,
 
 	conformance.FaultFeature(conformance.FaultKill):          true,
 	conformance.FaultFeature(conformance.FaultWedge):         true,
