@@ -54,7 +54,9 @@ that stands still for any other reason is left alone.`,
 // vmOperationCommand is the command of an operation.
 func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
 	var o vmOptions
+	var capture captureFlags
 	all := false
+	starts := op.op == machinery.OpRestoreStart || op.op == machinery.OpNoRestoreStart
 	cmd := &cobra.Command{
 		Use:     op.name + " -c FILE MACHINE...",
 		Short:   op.short,
@@ -66,11 +68,18 @@ func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				op := op
+				if op.do, err = capture.around(cmd, names, op.do); err != nil {
+					return err
+				}
 				return a.report(names, o.json, func(name string) vmResult { return op.on(ctx, m, name) })
 			})
 		},
 	}
 	o.flags(cmd, op.timeout)
+	if starts {
+		capture.startFlags(cmd)
+	}
 	cmd.Flags().BoolVar(&all, "all", false, "all machines of the configuration")
 	return cmd
 }
