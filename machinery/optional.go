@@ -97,7 +97,7 @@ type NetworkCapturer interface {
 	// back what is armed, which leaves no file.
 	// Errors: [ErrStateReached] if no capture is under way or armed,
 	// [ErrConnection] if the hypervisor does not answer, and the capture goes on,
-	// [ErrCapture] if the file cannot be written, as on a full disk, and there is
+	// [ErrCapture] if the file cannot be written, and there is
 	// none, or if the recording ended early, and what there is of it is in the
 	// file. Stop returns that too, though the machine is off.
 	StopCapture(ctx context.Context, name string) error

@@ -43,8 +43,8 @@ type armed struct {
 // next driver that takes the machine over ends it.
 //
 // The file appears when the capture has ended, with mode 0600: whole, and by the time Stop or StopCapture returns. Until then what
-// is recorded is in hidden files in the same directory, which needs room for it twice, for as long as it takes to leave out what c.Exclude
-// says. It is written even if nothing was recorded. Traffic of several cards is in one file, by time. Seen on QEMU 7.2.22: after
+// is recorded is in hidden files in the same directory, which needs room for it twice, if there is that much, for as long as it takes to leave
+// out what c.Exclude says. It is written even if nothing was recorded. Traffic of several cards is in one file, by time. Seen on QEMU 7.2.22: after
 // a restore QEMU announces the machine by reverse ARP, up to five times, which is in it too.
 //
 // The bound counts what is recorded, with filter-dump what is to be left out as well. It is looked at every second while a driver
@@ -60,7 +60,7 @@ func (d *Machinery) StartCapture(ctx context.Context, name string, c machinery.C
 // StopCapture ends the recording and returns when the file is there. What is armed is taken back, and leaves no file.
 //
 // Errors: ErrStateReached if none is under way or armed, ErrConnection if QEMU does not answer, ErrCapture if the recording cannot be
-// completed, as on a full disk: then there is no file, and what was recorded is lost. ErrCapture too if it ended before it should have;
+// completed, as on a full disk with the recordings of several cards: then there is no file, and what was recorded is lost. ErrCapture too if it ended before it should have;
 // then what there is of it is in the file. The error of a capture that ended with its run, and with nobody to be told, is returned once.
 func (d *Machinery) StopCapture(ctx context.Context, name string) error {
 	return d.operate(ctx, machinery.OpStopCapture, name, (*vm).stopCapture)

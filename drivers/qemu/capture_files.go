@@ -59,6 +59,14 @@ func (c *captured) create() (files []*os.File, err error) {
 			return files, err
 		}
 		files = append(files, f)
+		// QEMU 7.2.22 does not notice that it cannot write the header of its file. Whether there is room for one shows here.
+		_, err = f.WriteAt(make([]byte, pcap.HeaderSize), 0)
+		if err == nil {
+			err = f.Truncate(0)
+		}
+		if err != nil {
+			return files, err
+		}
 	}
 	return files, nil
 }
@@ -95,7 +103,11 @@ var errCutShort = errors.New("the recording ended before it should have, perhaps
 // it before: for what another one left, a file that is there already is the one that it has made.
 func (c *captured) finish(mine bool) error {
 	said := c.Tool.end()
+	full := c.recorded() >= c.MaxBytes
 	err := c.publish()
+	if full && errors.Is(err, errCutShort) {
+		err = nil
+	}
 	switch {
 	case errors.Is(err, errNoRecording):
 		err = nil
@@ -107,7 +119,7 @@ func (c *captured) finish(mine bool) error {
 	case err != nil && !errors.Is(err, errCutShort):
 		err = fmt.Errorf("the traffic that was recorded cannot be written to %s and is lost: %w", c.Path, err)
 	}
-	if c.recorded() >= c.MaxBytes {
+	if full {
 		said = nil // that was its end
 	}
 	return errors.Join(err, said, c.remove())
@@ -116,11 +128,12 @@ func (c *captured) finish(mine bool) error {
 // errNoRecording says that there are no files that were recorded to.
 var errNoRecording = errors.New("nothing was recorded")
 
-// publish makes the file.
+// publish makes the file. Where there is no room for it beside a single recording, that itself becomes the file.
 func (c *captured) publish() error {
 	var sources []io.Reader
+	var only *os.File
 	for _, path := range c.Raw {
-		f, err := openRegular(path)
+		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -128,14 +141,50 @@ func (c *captured) publish() error {
 			return err
 		}
 		defer f.Close()
-		sources = append(sources, f)
+		sources, only = append(sources, f), f
 	}
 	if len(sources) == 0 {
 		return errNoRecording
 	}
-	t, err := newTarget(c.Path)
+	res, err := c.copied(sources)
+	if len(sources) == 1 && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) {
+		res, err = c.inPlace(only)
+	}
 	if err != nil {
 		return err
+	}
+	if res.Cut {
+		return errCutShort
+	}
+	return nil
+}
+
+// inPlace makes the file of the recording itself: what is kept of it never needs more room than it has. If this process is killed
+// meanwhile, the recording is lost.
+func (c *captured) inPlace(f *os.File) (pcap.Result, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return pcap.Result{}, err
+	}
+	to := io.NewOffsetWriter(f, 0) // behind what is read, for what is written is never longer
+	w := &batched{to: to}
+	res, err := pcap.Merge(w, []io.Reader{f}, pcap.Options{Exclude: c.Exclude, MaxBytes: c.MaxBytes})
+	if err == nil {
+		err = w.flush()
+	}
+	if err == nil {
+		err = f.Truncate(res.Size)
+	}
+	if err == nil {
+		err = (&target{path: c.Path, file: f, temp: f.Name()}).publish()
+	}
+	return res, err
+}
+
+// copied makes the file beside the recordings.
+func (c *captured) copied(sources []io.Reader) (pcap.Result, error) {
+	t, err := newTarget(c.Path)
+	if err != nil {
+		return pcap.Result{}, err
 	}
 	w := &batched{to: t.file}
 	res, err := pcap.Merge(w, sources, pcap.Options{Exclude: c.Exclude, MaxBytes: c.MaxBytes})
@@ -154,12 +203,8 @@ func (c *captured) publish() error {
 	}
 	if err != nil {
 		t.drop()
-		return err
 	}
-	if res.Cut && c.recorded() < c.MaxBytes {
-		return errCutShort
-	}
-	return nil
+	return res, err
 }
 
 // batched writes what comes in small pieces in large ones.

@@ -3,6 +3,7 @@
 package qemu
 
 import (
+	"encoding/json"
 	"net"
 	"os"
 	"os/exec"
@@ -106,7 +107,7 @@ func TestTcpdumpRecordsFromBeforeTheStartToTheEndOfTheRun(t *testing.T) {
 }
 
 func TestTcpdumpSurvivesItsDriverAndIsEndedByTheNext(t *testing.T) {
-	for _, end := range []string{"stop capture", "stop", "QEMU killed"} {
+	for _, end := range []string{"stop capture", "stop", "stop, with the id not noted", "QEMU killed"} {
 		t.Run(end, func(t *testing.T) {
 			s := tcpdumpSite(t)
 			m := s.open(machinery.Options{})
@@ -135,6 +136,19 @@ func TestTcpdumpSurvivesItsDriverAndIsEndedByTheNext(t *testing.T) {
 				if err := again.Stop(limit(t), "vm"); err != nil {
 					t.Fatal(err)
 				}
+			case "stop, with the id not noted":
+				// As of a driver that was killed before it could.
+				state := filepath.Join(m.byName["vm"].dir, stateFile)
+				l, err := readLedger(filepath.Dir(state))
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.Capture.Tool.PID = 0
+				data, _ := json.Marshal(l)
+				if err := os.WriteFile(state, data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				fallthrough
 			case "stop":
 				if err := again.Stop(limit(t), "vm"); err != nil {
 					t.Fatal(err)

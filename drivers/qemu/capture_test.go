@@ -130,8 +130,13 @@ func recorded(t testing.TB, path string) [][]byte {
 			continue
 		}
 		cmd := exec.Command(tool, "-nr", "-")
-		cmd.Stdin, _ = os.Open(path)
+		in, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stdin = in
 		out, err := cmd.Output()
+		in.Close()
 		if lines := bytes.Count(out, []byte("\n")) - bytes.Count(out, []byte("\n\t")); err != nil || lines != len(all) {
 			t.Errorf("%s reads %d packets of %d: %v\n%s", tool, lines, len(all), err, out)
 		}

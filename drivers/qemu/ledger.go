@@ -48,6 +48,9 @@ type ledger struct {
 	Overlay string `json:"overlay"`
 	// Capture is the recording of the machine's traffic; nil for none.
 	Capture *captured `json:"capture,omitempty"`
+
+	// lost is why the capture is not as it should be, once clear has finished it.
+	lost error
 }
 
 const ledgerVersion = 1
@@ -161,9 +164,7 @@ func (l *ledger) matches(command []string) bool {
 // clear removes what a dead QEMU has left, and finishes its capture.
 func (l *ledger) clear() error {
 	if l.Capture != nil {
-		if err := l.Capture.finish(false); err != nil {
-			return fmt.Errorf("the capture of an earlier run: %w", err)
-		}
+		l.lost = l.Capture.finish(false)
 	}
 	if l.Overlay == "" {
 		return nil

@@ -70,6 +70,9 @@ func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) 
 		if errors.Is(err, os.ErrProcessDone) {
 			v.log.Info("clearing what an earlier run left", "pid", l.PID, "owner", l.Owner)
 			err = l.clear()
+			if v.lost = l.lost; l.lost != nil {
+				v.log.Warn("the capture of an earlier run is not as it should be", "path", l.Capture.Path, "error", l.lost)
+			}
 			l = nil
 		}
 	}
