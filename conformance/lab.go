@@ -196,6 +196,10 @@ const (
 	// healed. What runs of it runs on.
 	FaultNoProgram FaultKind = "no-program"
 
+	// FaultChangeDisk: someone else writes to the machine's configured disk,
+	// and leaves it so.
+	FaultChangeDisk FaultKind = "change-disk"
+
 	// FaultSlowStart: the hypervisor needs Fault.Delay longer to start.
 	FaultSlowStart FaultKind = "slow-start"
 	// FaultRefuseStart: the hypervisor ends at once with exit status 1,

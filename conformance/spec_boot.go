@@ -31,6 +31,11 @@ var bootSpecs = []spec{
 		Rule:   "If the hypervisor does not start, NoRestoreStart returns an error with its words, and leaves nothing.",
 		Why:    "Without them nobody can tell what to change.",
 		Source: "machinery.NoRestoreStarter"}, bootFails},
+	{Requirement{ID: "MM-BOOT-006", Level: Should, Op: machinery.OpNoRestoreStart, Capability: machinery.CapNoRestoreStart,
+		Needs:  []Feature{FeatureGuest, FeatureDamage, FeatureLeftovers},
+		Rule:   "A machine whose snapshot is missing can be booted, and stopped again.",
+		Why:    "How else would its snapshot be made?",
+		Source: "machinery.NoRestoreStarter"}, bootWithoutSnapshot},
 }
 
 func (h *Handle) booted(name string) {
@@ -111,4 +116,15 @@ func bootFails(w *World) {
 	}
 	h.Off("a", "after it could not be booted")
 	w.Clean("after a machine could not be booted")
+}
+
+func bootWithoutSnapshot(w *World) {
+	h := w.Open(MachineSpec{Damage: SnapshotMissing})
+	h.Requires(machinery.CapNoRestoreStart)
+	h.booted("a")
+	w.moves(h.Guest("a"), "after NoRestoreStart without a snapshot")
+	const what = "a machine that was booted without a snapshot"
+	w.NoError(h.Stop("a"), "stopping %s", what)
+	h.Off("a", "after Stop returned nil for "+what) // its state may be that it is off, or the error that it has no snapshot
+	w.Clean("after a machine without a snapshot was stopped")
 }

@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"strings"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/machineries/machineries/machinery"
@@ -64,6 +66,10 @@ var restoreSpecs = []spec{
 		Rule:   "A machine whose hypervisor was killed works again after Stop.",
 		Why:    "What a killed hypervisor leaves behind, a socket file or a lock, must not end the machine's use.",
 		Source: "machinery.Machinery, RestoreStart"}, restoreAfterKill},
+	{Requirement{ID: "MM-RESTORE-015", Level: Must, Op: machinery.OpRestoreStart, Needs: []Feature{FeatureGuest, FaultFeature(FaultChangeDisk)},
+		Rule:   "A machine whose disk was changed since its snapshot was made is refused as wrongly configured; the error names the disk, and nothing is started.",
+		Why:    "What the restored guest has of its disk in memory would be wrong, and it would destroy its file systems in the middle of an analysis.",
+		Source: "machinery.Machinery, RestoreStart"}, restoreChangedDisk},
 }
 
 // counterSlack is how far the guest's counter may have gone on between the
@@ -279,4 +285,17 @@ func restoreAfterKill(w *World) {
 	}
 	h.Restored("a", machinery.StateRunning)
 	w.fresh(h.Guest("a"), "a", "restored after its hypervisor was killed")
+}
+
+func restoreChangedDisk(w *World) {
+	h := w.Open()
+	h.Restored("a", machinery.StateRunning)
+	w.NoError(h.Stop("a"), "stopping the machine")
+	w.inject("a", FaultChangeDisk)
+	err := h.RestoreStart("a")
+	w.Kind(err, machinery.ErrConfig, "after someone wrote to its disk, restoring the machine")
+	if disk := w.bench.Saved("a").Files["disk"]; disk != "" && !strings.Contains(err.Error(), disk) {
+		w.Failf("the error for a machine whose disk was changed does not name the disk, %s: %v", disk, err)
+	}
+	h.Off("a", "after the restore was refused")
 }

@@ -94,6 +94,12 @@
 // was. Watch sends the present status first and then changes; it may merge
 // them, but the latest always arrives.
 //
+// # Functions of several operations
+//
+// [Start] restores a machine and sees to it that it runs; [StopGently] presses
+// its power button and falls back on Stop; [WaitState] waits for a state, and
+// [WaitReady] for the agent in its guest. They work with every driver.
+//
 // # Concurrency and contexts
 //
 // The same machine runs one operation at a time; others wait their turn for as

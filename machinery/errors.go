@@ -76,6 +76,7 @@ const (
 	OpStopCapture    Op = "stop_netcapture"
 	OpWatch          Op = "watch"
 	OpWait           Op = "wait_state"
+	OpWaitReady      Op = "wait_ready"
 	OpShutdown       Op = "shutdown"
 	OpClose          Op = "close"
 )

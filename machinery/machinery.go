@@ -19,7 +19,8 @@ type Machinery interface {
 	// is settled: running, or paused if the snapshot was saved paused. It
 	// never resumes a paused machine; [HandlePaused] does.
 	//
-	// Errors: [ErrUnexpectedState] unless the machine is off,
+	// Errors: [ErrUnexpectedState] unless the machine is off, [ErrConfig] if what
+	// it is restored from cannot be used or was changed since it was saved,
 	// [ErrHypervisor] with the hypervisor's own words if the start failed,
 	// [ErrInterrupted] if ctx ended or Stop was called meanwhile.
 	RestoreStart(ctx context.Context, name string) error

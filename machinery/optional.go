@@ -8,7 +8,8 @@ import (
 // NoRestoreStarter is a driver that can start a machine without restoring its
 // snapshot: it boots, from its disks as they are configured.
 type NoRestoreStarter interface {
-	// NoRestoreStart returns when the machine is running. What it writes does
+	// NoRestoreStart returns when the machine is running. It need not have a
+	// snapshot, so that one can be made of it. What it writes does
 	// not change the configured disk, with which the snapshot would not fit
 	// any more.
 	// Errors: as RestoreStart.

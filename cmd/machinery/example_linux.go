@@ -15,6 +15,7 @@ import (
 
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/conformance/qemulab"
+	"github.com/machineries/machineries/machinery"
 )
 
 // exampleOptions are the flags of "vm example".
@@ -102,7 +103,26 @@ func (o *exampleOptions) make(ctx context.Context, dir string) (path string, err
 	if err := o.save(ctx, emulator, machine); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, []byte(exampleConfig(emulator, img, machine)), 0o600)
+	if err := os.WriteFile(path, []byte(exampleConfig(emulator, img, machine)), 0o600); err != nil {
+		return "", err
+	}
+	return path, seal(ctx, path)
+}
+
+// seal writes the manifest of the machine's files.
+func seal(ctx context.Context, path string) (err error) {
+	dir, err := os.MkdirTemp("/tmp", "mmx-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	m, err := machinery.DefaultRegistry.OpenAs(ctx, "qemu", path, machinery.Options{RuntimeDir: dir})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	_, err = m.(snapshotSealer).SealSnapshot(ctx, exampleName)
+	return err
 }
 
 // save makes the machine's files. The lab of the suite can make machines, and

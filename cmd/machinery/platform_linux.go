@@ -69,4 +69,6 @@ func platformSweeper(ctx context.Context) (conformance.Lab, error) {
 }
 
 // platformVM returns the commands about machines that only this platform has.
-func platformVM(a *app) []*cobra.Command { return []*cobra.Command{exampleCommand(a)} }
+func platformVM(a *app) []*cobra.Command {
+	return []*cobra.Command{exampleCommand(a), vmSnapshotCommand(a)}
+}

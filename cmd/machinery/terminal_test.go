@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"unicode/utf8"
 
@@ -17,15 +18,13 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// onTerminal runs a command on a terminal of that many columns and returns
-// what it wrote there.
-func onTerminal(t *testing.T, cmd *exec.Cmd, columns int) (string, int) {
+// newTerminal makes a terminal of that many columns; both ends are to be closed.
+func newTerminal(t *testing.T, columns int) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("there is no terminal to be had: %v", err)
 	}
-	defer master.Close()
 	fd := int(master.Fd())
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
@@ -37,12 +36,21 @@ func onTerminal(t *testing.T, cmd *exec.Cmd, columns int) (string, int) {
 	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(columns)}); err != nil {
 		t.Fatal(err)
 	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return master, slave
+}
+
+// onTerminal runs a command on a terminal of that many columns and returns
+// what it wrote there.
+func onTerminal(t *testing.T, cmd *exec.Cmd, columns int) (string, int) {
+	t.Helper()
+	master, slave := newTerminal(t, columns)
+	defer master.Close()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
-	err = cmd.Start()
+	err := cmd.Start()
 	slave.Close()
 	if err != nil {
 		t.Fatal(err)
@@ -86,4 +94,35 @@ func TestATerminalGetsColoursALiveLineAndItsWidth(t *testing.T) {
 	if text, _ := onTerminal(t, cmd, 60); strings.Contains(text, "\x1b") {
 		t.Errorf("a dumb terminal understands no control characters:\n%q", text)
 	}
+}
+
+// typing runs a command on a terminal that is its own, and types keys when it has said something.
+func typing(t *testing.T, cmd *exec.Cmd, until, keys string) (string, int) {
+	t.Helper()
+	master, slave := newTerminal(t, 80)
+	defer master.Close()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true} // so that Ctrl-C reaches it
+	err := cmd.Start()
+	slave.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	typed := false
+	for buffer := make([]byte, 4096); ; {
+		n, err := master.Read(buffer)
+		text.Write(buffer[:n])
+		if !typed && strings.Contains(text.String(), until) {
+			typed = true
+			if _, err := io.WriteString(master, keys); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err != nil { // the last process has closed the slave
+			break
+		}
+	}
+	_ = cmd.Wait()
+	return text.String(), cmd.ProcessState.ExitCode()
 }

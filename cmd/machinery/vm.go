@@ -19,7 +19,8 @@ import (
 
 // vmCommand is "machinery vm".
 func vmCommand(a *app) *cobra.Command {
-	children := []*cobra.Command{vmListCommand(a), vmStateCommand(a)}
+	children := []*cobra.Command{vmListCommand(a), vmStateCommand(a), vmCheckCommand(a), vmWatchCommand(a),
+		vmACPIStopCommand(a), vmDumpCommand(a), vmScreenshotCommand(a)}
 	for _, op := range vmOperations {
 		children = append(children, vmOperationCommand(a, op))
 	}
@@ -43,38 +44,54 @@ type vmOptions struct {
 	driver     string
 	runtimeDir string
 	timeout    time.Duration
-	json       bool
-	verbose    bool
-	strict     bool
+	// endless is set for a command that has no --timeout; grace is what is
+	// added to it for what the command does after that.
+	endless bool
+	grace   time.Duration
+	json    bool
+	verbose bool
+	strict  bool
 	// problems tells what makes machines unusable, for a command that does
 	// not ask for their state.
 	problems bool
 }
 
-// flags adds the flags to a command.
+// flags adds the flags to a command. timeout is the default of --timeout; with 0
+// there is none.
 func (o *vmOptions) flags(cmd *cobra.Command, timeout time.Duration) {
 	f := cmd.Flags()
 	f.StringVarP(&o.config, "config", "c", "", "the configuration `file`")
 	f.StringVar(&o.driver, "driver", "", "the driver's `name` (default the stem of the file's name)")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "", "`directory` of what belongs to running machines (default the driver's)")
-	f.DurationVar(&o.timeout, "timeout", timeout, "give up after this `time`, such as 90s or 5m")
+	if o.endless = timeout == 0; !o.endless {
+		f.DurationVar(&o.timeout, "timeout", timeout, "give up after this `time`, such as 90s or 5m")
+	}
 	f.BoolVar(&o.json, "json", false, "write JSON")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell on stderr what the driver does")
 	f.BoolVar(&o.strict, "strict", false, "take unknown keys in the configuration for errors")
+	completeMachines(cmd, o)
+}
+
+// driverName is the driver to use: the one that was named, or the stem of the
+// configuration's name.
+func (o *vmOptions) driverName() string {
+	if o.driver != "" {
+		return o.driver
+	}
+	base := filepath.Base(o.config)
+	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
 // open opens the driver. What is doubtful in the configuration is said on
 // stderr.
 func (o *vmOptions) open(ctx context.Context, a *app, cmd *cobra.Command) (machinery.Machinery, error) {
-	name := o.driver
+	name := o.driverName()
 	switch {
 	case o.config == "":
 		return nil, usage(cmd, "name the configuration file, with -c")
-	case o.timeout <= 0:
+	case o.timeout <= 0 && !o.endless:
 		return nil, usage(cmd, "--timeout must be more than 0; it is %v", o.timeout)
-	case name == "":
-		base := filepath.Base(o.config)
-		name = strings.TrimSuffix(base, filepath.Ext(base))
+	case o.driver == "":
 		if _, err := machinery.Lookup(name); err != nil {
 			return nil, usage(cmd, "the name of %s should tell the driver, and there is no driver %q; --driver says which to use: %s",
 				o.config, name, strings.Join(driverNames(), ", "))
@@ -113,8 +130,12 @@ func (p printableWriter) Write(b []byte) (int, error) {
 // with opens the driver, calls f and lets go of the driver, so that machines
 // run on.
 func (o *vmOptions) with(a *app, cmd *cobra.Command, f func(ctx context.Context, m machinery.Machinery) error) (err error) {
-	ctx, cancel := context.WithTimeoutCause(cmd.Context(), o.timeout, fmt.Errorf("--timeout %v is over", o.timeout))
-	defer cancel()
+	ctx := cmd.Context()
+	if !o.endless {
+		timed, cancel := context.WithTimeoutCause(ctx, o.timeout+o.grace, fmt.Errorf("--timeout %v is over", o.timeout))
+		defer cancel()
+		ctx = timed
+	}
 	m, err := o.open(ctx, a, cmd)
 	if err != nil {
 		return err
@@ -143,11 +164,7 @@ func chosenMachines(cmd *cobra.Command, m machinery.Machinery, args []string, al
 	case all:
 		return known, nil
 	case len(args) == 0:
-		quoted := make([]string, len(known))
-		for i, name := range known {
-			quoted[i] = fmt.Sprintf("%q", name)
-		}
-		return nil, usage(cmd, "name a machine, or say --all; the configuration has %s", strings.Join(quoted, ", "))
+		return nil, usage(cmd, "name a machine, or say --all; the configuration has %s", quotedList(known))
 	}
 	var names []string
 	for _, name := range args {
@@ -156,4 +173,24 @@ func chosenMachines(cmd *cobra.Command, m machinery.Machinery, args []string, al
 		}
 	}
 	return names, nil
+}
+
+// oneMachine returns the machine that the arguments name.
+func oneMachine(cmd *cobra.Command, m machinery.Machinery, args []string) (string, error) {
+	known := machinery.Names(m.Machines())
+	switch {
+	case len(args) != 1:
+		return "", usage(cmd, "name one machine, not %d; the configuration has %s", len(args), quotedList(known))
+	case !slices.Contains(known, args[0]):
+		return "", failed(machinery.NotFound(machinery.OpState, args[0], m.Machines()))
+	}
+	return args[0], nil
+}
+
+func quotedList(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = fmt.Sprintf("%q", name)
+	}
+	return strings.Join(quoted, ", ")
 }

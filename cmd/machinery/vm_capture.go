@@ -128,7 +128,7 @@ Exit status: 0 if nothing is recorded any more, 1 if not, 2 for wrong usage.`,
 		Example: "  machinery vm capture stop -c qemu.yaml win10_1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			op := vmOperation{op: machinery.OpStopCapture, do: machinery.StopCapture, already: "was not recorded"}
-			return o.onOne(a, cmd, args, op.on)
+			return o.onOne(a, cmd, args, func(ctx context.Context, m machinery.Machinery, name string) vmResult { return op.on(ctx, m, name, false) })
 		},
 	}
 	o.flags(cmd, captureTimeout)

@@ -20,6 +20,9 @@ type vmOperation struct {
 	// already is what is said of a machine that was where the operation leads;
 	// empty if that is an error.
 	already string
+	// ready is set if the command has --wait-ready: it leads to a machine that
+	// runs.
+	ready bool
 }
 
 // startTimeout is what Cuckoo3's manager gives a machine to start.
@@ -27,16 +30,21 @@ const startTimeout = 3 * time.Minute
 
 // vmOperations are those commands.
 var vmOperations = []vmOperation{
-	{name: "restore", short: "Restores machines to their snapshots.",
+	{name: "restore", ready: true, short: "Restores machines to their snapshots.",
 		long: `Restores machines to their snapshots and starts them from there. A machine
 whose snapshot was saved paused is paused afterwards; "vm resume" lets it run.`,
 		op: machinery.OpRestoreStart, timeout: startTimeout,
 		do: func(ctx context.Context, m machinery.Machinery, name string) error { return m.RestoreStart(ctx, name) }},
-	{name: "start", short: "Restores machines and sees to it that they run.",
+	{name: "start", ready: true, short: "Restores machines and sees to it that they run.",
 		long: `Restores machines to their snapshots and starts them from there, and resumes
 those whose snapshot was saved paused. A machine that does not get to run is
 off again afterwards.`,
 		op: machinery.OpRestoreStart, timeout: startTimeout, do: machinery.Start},
+	{name: "boot", ready: true, short: "Boots machines without their snapshots.",
+		long: `Boots machines from their disks, without restoring their snapshots. A machine
+need not have a snapshot for that; "vm snapshot create" makes one. As always,
+what the machine writes is thrown away when it is stopped.`,
+		op: machinery.OpNoRestoreStart, timeout: startTimeout, do: machinery.NoRestoreStart},
 	{name: "stop", short: "Switches machines off.",
 		long: `Switches machines off as pulling the cord would; the guests are not asked. It
 works in every state, and is a success for a machine that is off already. When
@@ -51,16 +59,25 @@ that stands still for any other reason is left alone.`,
 		already: "was running already"},
 }
 
+// readyHelp says what --wait-ready does.
+const readyHelp = `With --wait-ready it waits until something answers an HTTP request at the
+machine's ip and agent_port. If nothing does within --timeout that is a
+failure, and the machine runs on, to be looked at.`
+
 // vmOperationCommand is the command of an operation.
 func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
 	var o vmOptions
 	var capture captureFlags
-	all := false
+	all, ready := false, false
 	starts := op.op == machinery.OpRestoreStart || op.op == machinery.OpNoRestoreStart
+	long := op.long
+	if op.ready {
+		long += "\n\n" + readyHelp
+	}
 	cmd := &cobra.Command{
 		Use:     op.name + " -c FILE MACHINE...",
 		Short:   op.short,
-		Long:    op.long + "\n\nSeveral machines are worked on at once. Ctrl-C ends the operation and clears up.\n\nExit status: 0 if it was done to every machine, 1 if not, 2 for wrong usage.",
+		Long:    long + "\n\nSeveral machines are worked on at once. Ctrl-C ends the operation and clears up.\n\nExit status: 0 if it was done to every machine, 1 if not, 2 for wrong usage.",
 		Example: "  machinery vm " + op.name + " -c qemu.yaml win10_1\n  machinery vm " + op.name + " -c qemu.yaml --all",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error {
@@ -72,7 +89,7 @@ func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
 				if op.do, err = capture.around(cmd, names, op.do); err != nil {
 					return err
 				}
-				return a.report(names, o.json, func(name string) vmResult { return op.on(ctx, m, name) })
+				return a.report(names, o.json, func(name string) vmResult { return op.on(ctx, m, name, ready) })
 			})
 		},
 	}
@@ -81,12 +98,18 @@ func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
 		capture.startFlags(cmd)
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "all machines of the configuration")
+	if op.ready {
+		cmd.Flags().BoolVar(&ready, "wait-ready", false, "wait until the agent in the guest answers")
+	}
 	return cmd
 }
 
 // on does the operation to one machine.
-func (op vmOperation) on(ctx context.Context, m machinery.Machinery, name string) vmResult {
+func (op vmOperation) on(ctx context.Context, m machinery.Machinery, name string, ready bool) vmResult {
 	err := op.do(ctx, m, name)
+	if err == nil && ready {
+		err = machinery.WaitReady(ctx, m, name)
+	}
 	if err != nil && (op.already == "" || !errors.Is(err, machinery.ErrStateReached)) {
 		return newVMResult(op.op, name, machinery.Status{}, err)
 	}

@@ -49,8 +49,14 @@ type vmResult struct {
 	Already bool              `json:"already,omitempty"`
 	Status  *machinery.Status `json:"status,omitempty"`
 	Error   *vmError          `json:"error,omitempty"`
+	// Forced is set if the machine had to be stopped because its guest did not
+	// obey.
+	Forced bool `json:"forced,omitempty"`
+	// Path is what was written.
+	Path string `json:"path,omitempty"`
 
-	err     error
+	err error
+	// already, if not empty, is what is said instead of the status.
 	already string
 }
 

@@ -53,6 +53,12 @@ func bootMutants() []Mutant {
 			}
 			return nil
 		}, "MM-BOOT-005"),
+		boots("wants a snapshot even to boot", func(inner *qemu.Machinery, c qemu.Config, ctx context.Context, name string) error {
+			if _, err := os.Stat(machine(c, name).Snapshot); err != nil {
+				return fail(machinery.OpNoRestoreStart, name, machinery.ErrConfig)
+			}
+			return inner.NoRestoreStart(ctx, name)
+		}, "MM-BOOT-006"),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/machineries/machineries/drivers/qemu"
 	"github.com/machineries/machineries/machinery"
@@ -50,6 +51,13 @@ func restoreMutants() []Mutant {
 				return inner.RestoreStart(ctx, name)
 			}}
 		}, "MM-RESTORE-007", "MM-RESTORE-008"),
+		rewire("takes a changed disk for the right one", nil, func(inner *qemu.Machinery, c qemu.Config) machinery.Machinery {
+			return &broken{Machinery: inner, restoreStart: func(ctx context.Context, name string) error {
+				// A snapshot that is newer is taken for one of the disk as it is.
+				_ = os.Chtimes(machine(c, name).Snapshot, time.Now(), time.Now())
+				return inner.RestoreStart(ctx, name)
+			}}
+		}, "MM-RESTORE-015"),
 		rewire("restores plain snapshots only", nil, plainOnly, "MM-RESTORE-009"),
 		wrap("cannot restore what was not stopped", func(inner *qemu.Machinery) machinery.Machinery {
 			started := newSet()

@@ -69,6 +69,8 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 		return b.signal(ctx, m, syscall.SIGKILL)
 	case conformance.FaultWedge:
 		return b.signal(ctx, m, syscall.SIGSTOP)
+	case conformance.FaultChangeDisk:
+		return changeDisk(m.files["disk"])
 	case conformance.FaultNoProgram:
 		return os.Rename(b.install.Emulator, b.hiddenEmulator())
 	case conformance.FaultStrangerPause:
@@ -183,6 +185,16 @@ func damage(files map[string]string, d conformance.Damage) error {
 		return scribble(files["disk"], 0)
 	}
 	return fmt.Errorf("the lab cannot make the damage %q", d)
+}
+
+// changeDisk changes the last byte of a disk's file.
+func changeDisk(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	data[len(data)-1] ^= 1
+	return os.WriteFile(path, data, 0o600)
 }
 
 // scribble overwrites a file from an offset on with noise, the same each time.

@@ -151,6 +151,7 @@ var offered = map[conformance.Feature]bool{
 	conformance.FaultFeature(conformance.FaultRefuseDump):    true,
 	conformance.FaultFeature(conformance.FaultSlowDump):      true,
 	conformance.FaultFeature(conformance.FaultNoProgram):     true,
+	conformance.FaultFeature(conformance.FaultChangeDisk):    true,
 }
 
 // Offers implements conformance.Lab.

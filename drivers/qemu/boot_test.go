@@ -143,3 +143,61 @@ func TestStopCancelsABoot(t *testing.T) {
 	mustState(t, m, "vm", machinery.StatePoweroff, "")
 	s.clean()
 }
+
+func TestAMachineWithoutASnapshotIsBootedAndNotRestored(t *testing.T) {
+	snaps := realSnapshots(t)
+	for name, spoil := range map[string]func(s *site, c *MachineConfig){
+		"missing":   func(s *site, c *MachineConfig) { os.Remove(c.Snapshot) },
+		"not named": func(s *site, c *MachineConfig) { c.Snapshot = "" },
+		"garbage":   func(s *site, c *MachineConfig) { s.write("vm0/snapshot", []byte("garbage")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			spoil(s, s.add("vm", snaps.disk, snaps.running))
+			m := s.open(machinery.Options{})
+			mustState(t, m, "vm", machinery.StateError, reasonConfig)
+			mustKind(t, m.RestoreStart(limit(t), "vm"), machinery.ErrConfig)
+			mustKind(t, m.Stop(limit(t), "vm"), machinery.ErrConfig)
+			if err := m.NoRestoreStart(limit(t), "vm"); err != nil {
+				t.Fatal(err)
+			}
+			mustState(t, m, "vm", machinery.StateRunning, "")
+			mustKind(t, m.NoRestoreStart(limit(t), "vm"), machinery.ErrUnexpectedState)
+			if err := m.ACPIStop(limit(t), "vm"); err != nil {
+				t.Error(err)
+			}
+			if err := m.Stop(limit(t), "vm"); err != nil {
+				t.Fatal(err)
+			}
+			mustState(t, m, "vm", machinery.StateError, reasonConfig)
+			s.clean()
+		})
+	}
+}
+
+func TestAFileWhoseSnapshotIsMissingSaysSoAndItsMachineBoots(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	c := s.add("vm", snaps.disk, snaps.running)
+	m, err := s.openFile(fmt.Sprintf(`interface: lo
+disposable_copy_dir:
+binaries: {qemu_img: /bin/true, qemu_system_x86_64: %s}
+machines:
+  vm: {qcow2_path: %s, snapshot_path: %s/none, machineinfo_path: %s, ip: 192.0.2.1, platform: none, os_version: "1", architecture: amd64, tags: []}
+`, s.config.QEMU, c.Disk, s.dir, c.Info))
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := m.State(t.Context(), "vm")
+	if err != nil || status.State != machinery.StateError || !strings.Contains(status.Detail, "snapshot_path") {
+		t.Errorf("the state is %+v, %v", status, err)
+	}
+	mustKind(t, m.RestoreStart(limit(t), "vm"), machinery.ErrConfig)
+	if err := machinery.NoRestoreStart(limit(t), m, "vm"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Stop(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	s.clean()
+}

@@ -5,6 +5,7 @@ package qemu
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/machineries/machineries/machinery/config"
@@ -12,8 +13,9 @@ import (
 
 // The defaults of Config.
 const (
-	// DefaultQEMU and DefaultAgentPort are those of Cuckoo3's qemu.yaml.
+	// DefaultQEMU, DefaultQEMUImg and DefaultAgentPort are those of Cuckoo3's qemu.yaml.
 	DefaultQEMU      = "/usr/bin/qemu-system-x86_64"
+	DefaultQEMUImg   = "/usr/bin/qemu-img"
 	DefaultAgentPort = 8000
 	// DefaultTcpdump is where Debian and Ubuntu have it.
 	DefaultTcpdump = "/usr/bin/tcpdump"
@@ -28,6 +30,8 @@ const (
 type Config struct {
 	// QEMU is the path of the emulator. Default DefaultQEMU.
 	QEMU string
+	// QEMUImg is the path of qemu-img, which SaveSnapshot alone uses. Default DefaultQEMUImg.
+	QEMUImg string
 	// DisposableDir is where the overlays of running machines are. They grow with what the guest writes. Empty means
 	// beside each machine's disk.
 	DisposableDir string
@@ -91,6 +95,8 @@ type MachineConfig struct {
 
 	// problem makes the machine unusable from the outset: what its configuration file has wrong.
 	problem error
+	// unsaved makes it a machine that can be booted and not restored: what its configuration file has wrong with the snapshot.
+	unsaved error
 	// place says where the configuration file has the machine; empty without a file.
 	place string
 }
@@ -104,6 +110,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Tcpdump == "" {
 		c.Tcpdump = DefaultTcpdump
+	}
+	if c.QEMUImg == "" {
+		c.QEMUImg = DefaultQEMUImg
 	}
 	if c.LoadTimeout <= 0 {
 		c.LoadTimeout = DefaultLoadTimeout
@@ -119,6 +128,7 @@ func (c Config) withDefaults() Config {
 func FromDocument(doc *config.Document) Config {
 	c := Config{
 		QEMU:          doc.Section("binaries").String("qemu_system_x86_64"),
+		QEMUImg:       doc.Section("binaries").String("qemu_img"),
 		DisposableDir: doc.String("disposable_copy_dir"),
 		RuntimeDir:    doc.String("runtime_dir"),
 		Interface:     doc.String("interface"),
@@ -129,10 +139,11 @@ func FromDocument(doc *config.Document) Config {
 		file:          realPath(doc.Name()),
 	}
 	for _, e := range doc.Machines() {
+		problem, unsaved := machineProblems(e.Err())
 		c.Machines = append(c.Machines, MachineConfig{
 			Name:         e.Name,
 			Disk:         e.String("qcow2_path"),
-			Snapshot:     e.String("snapshot_path"),
+			Snapshot:     e.String(snapshotKey),
 			Info:         e.String("machineinfo_path"),
 			IP:           e.String("ip"),
 			MACAddress:   e.String("mac_address"),
@@ -142,22 +153,28 @@ func FromDocument(doc *config.Document) Config {
 			AgentPort:    e.Int("agent_port"),
 			Tags:         e.Strings("tags"),
 			Interface:    e.String("interface"),
-			problem:      onOneLine(e.Err()),
+			problem:      problem,
+			unsaved:      unsaved,
 			place:        e.Position().String(),
 		})
 	}
 	return c
 }
 
-// onOneLine is what a configuration's schema found wrong with a machine, without the lines of the file.
-func onOneLine(err error) error {
+// machineProblems is what a configuration's schema found wrong with a machine, without the lines of the file: what makes it useless,
+// and what only keeps it from being restored.
+func machineProblems(err error) (problem, unsaved error) {
 	found, is := errors.AsType[config.Problems](err)
 	if !is {
-		return err
+		return err, nil
 	}
-	var problems []error
+	var problems, snapshot []error
 	for _, d := range found.Errors() {
-		problems = append(problems, d)
+		if strings.HasSuffix(d.Path, "."+snapshotKey) {
+			snapshot = append(snapshot, d)
+		} else {
+			problems = append(problems, d)
+		}
 	}
-	return join(problems)
+	return join(problems), join(snapshot)
 }

@@ -208,7 +208,7 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own.Close()
+	releaseImage(own)
 	r := newRun(v, h, ledger{Machine: "vm", Phase: phaseStarting, Overlay: v.overlay})
 	feed, err := newFeed(v.conf.Snapshot)
 	if err != nil {

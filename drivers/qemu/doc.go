@@ -21,8 +21,22 @@
 //	}
 //	return m.Stop(ctx, "win10_1")
 //
-// One with a qemu.yaml registers [Driver] and opens the file by the machinery package. [Machinery] may be embedded in
-// another driver, which then overrides what it does differently.
+// One with a qemu.yaml registers [Driver] and opens the file by the machinery package.
+//
+// # Embedding
+//
+// [Machinery] may be embedded in another driver, which then overrides what it does differently; the example shows one that also loads its
+// machines from elsewhere, under a name of its own. The optional operations come along, and can be hidden by a method Supports.
+// An override is reached by those who call it, and not by this driver itself: Shutdown and Close, the clean-up after a start that failed, the trial at the end of
+// SaveSnapshot and a Stop that cancels a start do their work without it. Functions of package machinery, such as
+// machinery.Start, do call it. Errors and logs have the operation that was called of this driver, whatever called it.
+//
+// # What it logs
+//
+// With a logger in machinery.Options, each operation that changes a machine, or takes its memory or a picture, is logged at its end, with the keys machine,
+// operation and duration, and with error if it was not done: at level Info, or Warn for what is wrong with the machine or its host. State, Watch, Version and CheckDependencies
+// are not logged. Arguments of machines and what guests write are in no record; an error has QEMU's own words. Without a logger
+// nothing is written anywhere.
 //
 // # What a machine is
 //
@@ -33,6 +47,11 @@
 //
 // Arguments that would take the machine out of the driver's hands are refused, and so is every other medium that the
 // guest could write to, because a restore would not revert it. [CheckArgs] says what is wrong with a list of arguments.
+//
+// A disk that was changed since its snapshot was made is refused. A [Manifest] beside the snapshot, which SaveSnapshot and
+// SealSnapshot write, says what the files were like; without one only changes since the driver was opened are noticed, as a
+// disk that is newer than its snapshot may be a copy. Who writes to a disk while its machine runs is kept out by QEMU's image
+// locks, if it heeds them, and else noticed at the next restore.
 //
 // # How a restore goes
 //
@@ -45,7 +64,7 @@
 //
 // All optional operations of package machinery. [Machinery.NoRestoreStart] boots, with the same
 // overlay above the disk. [Machinery.DumpMemory] hands QEMU a file that has no name until it is whole; [Machinery.DumpMemoryFormat]
-// has the compressed formats. [Machinery.Screenshot] goes by a file in the machine's runtime directory. [Machinery.Watch] looks
+// has the compressed formats. [Machinery.SaveSnapshot] makes a new machine of one that runs. [Machinery.Screenshot] goes by a file in the machine's runtime directory. [Machinery.Watch] looks
 // whenever QEMU tells something, and at intervals where QEMU cannot or another driver holds the machine.
 //
 // [Machinery.StartCapture] has QEMU's filter-dump record each of the machine's network backends, or tcpdump its address, as

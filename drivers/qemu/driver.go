@@ -29,7 +29,7 @@ func Driver() machinery.Driver {
 
 // Machinery is the driver at work: machines that run in QEMU. It keeps the contract of machinery.Machinery and those of the
 // optional operations, and is made by New. It may be embedded in another driver, which overrides some of its methods; its
-// own methods do not call each other.
+// own methods do not call each other, so that an override is reached by its callers alone (see the package documentation).
 type Machinery struct {
 	config      Config // with the defaults in place
 	runtimeDir  string
@@ -79,8 +79,8 @@ func (d *Machinery) RestoreStart(ctx context.Context, name string) error {
 
 // NoRestoreStart starts QEMU without the snapshot, so that the machine boots from its disk, and returns when it runs. As for
 // RestoreStart, what the machine writes goes to an empty disposable disk above the configured one, which is removed when the
-// machine is off: nothing that is booted changes the disk. The snapshot must be there all the same, as of every machine. A disk
-// that another QEMU writes to is ErrBusy.
+// machine is off: nothing that is booted changes the disk. A machine whose snapshot is missing or broken can be booted too, for
+// SaveSnapshot to make one, though State calls it an error while it is off. A disk that another QEMU writes to is ErrBusy.
 func (d *Machinery) NoRestoreStart(ctx context.Context, name string) error {
 	return d.operate(ctx, machinery.OpNoRestoreStart, name, (*vm).noRestore)
 }
@@ -167,7 +167,15 @@ func (d *Machinery) Shutdown(ctx context.Context) error {
 	if d.isClosed() {
 		return &machinery.Error{Op: machinery.OpShutdown, Kind: machinery.ErrClosed}
 	}
-	return d.end(func(v *vm) error { return v.endRun(ctx, machinery.OpShutdown) })
+	return d.end(func(v *vm) error {
+		if v.run == nil {
+			return nil
+		}
+		began := time.Now()
+		err := v.endRun(ctx, machinery.OpShutdown)
+		v.logDone(ctx, machinery.OpShutdown, began, 0, err)
+		return err
+	})
 }
 
 // end ends every operation, does last for each machine, and lets go of all.
@@ -227,8 +235,8 @@ func (d *Machinery) operate(ctx context.Context, op machinery.Op, name string, f
 	if err != nil {
 		return err
 	}
-	if v.bad != nil {
-		return fail(op, name, v.badKind, v.bad, "the machine cannot be used")
+	if err := v.refuse(op); err != nil {
+		return err
 	}
 	began := time.Now()
 	t, err := v.turns.take(ctx, op)

@@ -48,13 +48,19 @@ func (d *Machinery) DumpMemory(ctx context.Context, name, path string) error {
 // ends or Stop is called. QEMU has no command that ends a dump; its next write is made to fail, so that it ends at once and the
 // machine goes on. Where that does not help within a second, State says paused until QEMU is done with what nobody will see.
 func (d *Machinery) DumpMemoryFormat(ctx context.Context, name, path, format string) error {
+	return d.DumpMemoryProgress(ctx, name, path, format, nil)
+}
+
+// DumpMemoryProgress is DumpMemoryFormat that tells every second how far it is, in bytes of the guest's memory. progress may be nil;
+// it is called by the goroutine of the caller.
+func (d *Machinery) DumpMemoryProgress(ctx context.Context, name, path, format string, progress func(done, total int64)) error {
 	return d.operate(ctx, machinery.OpDumpMemory, name, func(v *vm, ctx context.Context) error {
-		return v.dumpMemory(ctx, path, format)
+		return v.dumpMemory(ctx, path, format, progress)
 	})
 }
 
 // dumpMemory is DumpMemoryFormat for whoever has the turn.
-func (v *vm) dumpMemory(ctx context.Context, path, format string) (err error) {
+func (v *vm) dumpMemory(ctx context.Context, path, format string, progress func(done, total int64)) (err error) {
 	const op = machinery.OpDumpMemory
 	status, leave, err := v.takeOver(ctx, op)
 	if err != nil {
@@ -77,7 +83,7 @@ func (v *vm) dumpMemory(ctx context.Context, path, format string) (err error) {
 	if err != nil {
 		return fail(op, v.machine.Name, machinery.ErrConfig, err, "the memory cannot be dumped to %s", path)
 	}
-	if err := r.dump(ctx, file, format, status); err != nil {
+	if err := r.dump(ctx, file, format, status, progress); err != nil {
 		file.drop()
 		return err
 	}
@@ -118,7 +124,7 @@ func (r *run) hasFormat(ctx context.Context, format string) error {
 
 // dump has QEMU write the memory into the file, and returns when the machine is in the run state that it was in before: status is
 // what that means.
-func (r *run) dump(ctx context.Context, file *target, format string, status machinery.Status) error {
+func (r *run) dump(ctx context.Context, file *target, format string, status machinery.Status, progress func(done, total int64)) error {
 	v := r.v
 	during := status
 	if status.State == machinery.StateRunning || status.State == machinery.StatePaused {
@@ -138,7 +144,7 @@ func (r *run) dump(ctx context.Context, file *target, format string, status mach
 	if err := r.beginDump(ctx, file, format); err != nil {
 		return r.dumpError(ctx, r.giveUpDump(ctx, file, err))
 	}
-	if err := r.awaitDump(ctx); err != nil {
+	if err := r.awaitDump(ctx, progress); err != nil {
 		return r.dumpError(ctx, r.giveUpDump(ctx, file, err))
 	}
 	v.log.Debug("QEMU has dumped the memory", "duration", time.Since(began))
@@ -204,7 +210,7 @@ func (r *run) dumpCompleted(e monitor.Event) {
 }
 
 // awaitDump waits until QEMU says that the dump has ended and has let the machine go on.
-func (r *run) awaitDump(ctx context.Context) error {
+func (r *run) awaitDump(ctx context.Context, progress func(done, total int64)) error {
 	ticker := time.NewTicker(dumpAsk)
 	defer ticker.Stop()
 	for over := false; !over; {
@@ -216,7 +222,7 @@ func (r *run) awaitDump(ctx context.Context) error {
 			over = true
 		case <-ticker.C:
 			var err error
-			if over, err = r.askDump(ctx); err != nil {
+			if over, err = r.askDump(ctx, progress); err != nil {
 				return err
 			}
 		case <-r.proc.gone:
@@ -229,7 +235,7 @@ func (r *run) awaitDump(ctx context.Context) error {
 }
 
 // askDump asks QEMU how far the dump is, and whether it has ended.
-func (r *run) askDump(ctx context.Context) (over bool, err error) {
+func (r *run) askDump(ctx context.Context, tell func(done, total int64)) (over bool, err error) {
 	m, err := r.master(ctx)
 	if err != nil {
 		return false, err
@@ -244,6 +250,9 @@ func (r *run) askDump(ctx context.Context) (over bool, err error) {
 	switch progress.Status {
 	case "active":
 		r.v.log.Info("dumping the memory", "completed", progress.Completed, "total", progress.Total)
+		if tell != nil {
+			tell(progress.Completed, progress.Total)
+		}
 		return false, nil
 	case "completed", "failed":
 		// The event is on its way, or was lost with a connection that broke.
@@ -295,7 +304,7 @@ func (r *run) giveUpDump(ctx context.Context, file *target, err error) error {
 	}
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), spoilTime)
 	defer cancel()
-	if left := r.awaitDump(ending); ending.Err() != nil {
+	if left := r.awaitDump(ending, nil); ending.Err() != nil {
 		r.v.log.Warn("QEMU goes on with a memory dump that was given up", "error", left)
 	}
 	return err

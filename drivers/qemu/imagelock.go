@@ -36,7 +36,18 @@ func lockSeen(f *os.File, first, length int64) (bool, error) {
 	return err == nil && lock.Type != unix.F_UNLCK, err
 }
 
-// takeImage takes a disposable disk for this driver, until the file is closed. The error is errImageInUse if somebody else has
+// releaseImage ends takeImage; nil is nothing. The lock is taken off before the file is closed, because a process that is being
+// started beside this has a copy of the descriptor until it becomes another program.
+func releaseImage(f *os.File) {
+	if f == nil {
+		return
+	}
+	lock := unix.Flock_t{Type: unix.F_UNLCK, Start: ownByte, Len: 1}
+	_ = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)
+	f.Close()
+}
+
+// takeImage takes a disposable disk for this driver, until releaseImage. The error is errImageInUse if somebody else has
 // it. On a file system without locks nobody can tell, and it is taken.
 func takeImage(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)

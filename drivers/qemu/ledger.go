@@ -23,6 +23,7 @@ const (
 	phaseStarting phase = "starting"
 	phaseStopping phase = "stopping"
 	phaseDumping  phase = "dumping" // the machine stands still, or did before, while its memory is written to a file
+	phaseSaving   phase = "saving"  // its memory is written, to be restored from; then it is ended
 )
 
 // ledger is what another process has to know of a running machine, as state.json in its runtime directory.

@@ -28,7 +28,9 @@ type vm struct {
 	overlay string // the path of its disposable disk
 	bad     error  // why it cannot be used; nil for one that can
 	badKind error  // the kind of error that this is
+	unsaved error  // why it cannot be restored, though it can be booted: it has no snapshot; nil for one that has
 	log     *slog.Logger
+	bases   bases
 
 	turns   turns
 	watches watches
@@ -39,7 +41,7 @@ type vm struct {
 	run     *run             // its QEMU; nil while this driver holds none
 	doing   phase            // what the operation that has the turn makes of the machine; empty for nothing
 	booting bool             // with phaseStarting: it boots, without its snapshot
-	during  machinery.Status // with phaseDumping: what the machine is meanwhile
+	during  machinery.Status // with phaseDumping and phaseSaving: what the machine is meanwhile
 	failed  error            // why the last start failed, until Stop or the next start
 	last    string           // why it is off, if it went off by itself
 	armed   *armed           // the capture that begins with the next run
@@ -81,6 +83,26 @@ func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) 
 		return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrHypervisor, err, "it cannot be told what an earlier run of the machine left")
 	}
 	return h, p, l, nil
+}
+
+// problem is all that keeps the machine from being restored.
+func (v *vm) problem() error {
+	var problems []error
+	for _, err := range []error{v.bad, v.unsaved} {
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return join(problems)
+}
+
+// refuse is the error for an operation that the machine cannot be used for. One without a snapshot can be booted, for one to be
+// made, and used as any other then.
+func (v *vm) refuse(op machinery.Op) error {
+	if v.bad == nil && (v.unsaved == nil || op != machinery.OpRestoreStart && op != machinery.OpHandlePaused) {
+		return nil
+	}
+	return fail(op, v.machine.Name, v.badKind, v.problem(), "the machine cannot be used")
 }
 
 // untouched is whether there is no sign of a run of the machine, by this driver or another.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	fakeqemu "github.com/machineries/machineries/fakes/qemu"
 	"github.com/machineries/machineries/machinery"
 	"go.uber.org/goleak"
 )
@@ -17,6 +18,7 @@ import (
 const childEnv = "MACHINERIES_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	fakeqemu.Main() // some tests run the fake emulator, which is this program again
 	if task := os.Getenv(childEnv); task != "" {
 		child(task)
 		return

@@ -79,8 +79,8 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	}
 	refuseShared(d.machines)
 	for _, v := range d.machines {
-		if v.bad != nil {
-			v.log.Warn("the machine cannot be used", "error", v.bad)
+		if problem := v.problem(); problem != nil {
+			v.log.Warn("the machine cannot be used", "error", problem)
 		}
 	}
 	if d.endMachines {
@@ -123,11 +123,29 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 	v.conf.Disk, v.conf.Snapshot = realPath(m.Disk), realPath(m.Snapshot)
 	v.dir = filepath.Join(d.runtimeDir, machineKey(m.Name, d.config.where(m)))
 	v.overlay = overlayPath(d.config.DisposableDir, v.conf.Disk, m.Name, machineKey(m.Name, ""))
-	v.bad = v.check(m)
+	v.bad, v.unsaved = v.check(m), m.unsaved
+	if v.unsaved == nil && m.problem == nil {
+		v.unsaved = v.checkSnapshot()
+	}
+	if v.problem() == nil {
+		v.bases.see(v.conf.Snapshot, v.disks())
+	}
 	return v
 }
 
-// check is all that is wrong with a machine.
+// checkSnapshot is what is wrong with the machine's snapshot.
+func (v *vm) checkSnapshot() error {
+	if v.conf.Snapshot == "" {
+		return errors.New("no snapshot is named")
+	}
+	f, _, err := openSnapshot(v.conf.Snapshot)
+	if err != nil {
+		return fmt.Errorf("the snapshot cannot be used: %w", err)
+	}
+	return f.Close()
+}
+
+// check is all that is wrong with a machine, but for its snapshot.
 func (v *vm) check(m MachineConfig) error {
 	if m.problem != nil {
 		return m.problem // the files that are wrong are among what the configuration's schema found
@@ -146,15 +164,6 @@ func (v *vm) check(m MachineConfig) error {
 		if v.d.config.DisposableDir == "" && err == nil {
 			note(writableDir(filepath.Dir(v.conf.Disk)), "there is no directory for disposable disks, and none can be made beside the disk")
 		}
-	}
-	if m.Snapshot == "" {
-		problems = append(problems, errors.New("no snapshot is named"))
-	} else {
-		f, _, err := openSnapshot(v.conf.Snapshot)
-		if err == nil {
-			f.Close()
-		}
-		note(err, "the snapshot cannot be used")
 	}
 	args, err := m.Args, error(nil)
 	where := "the arguments of the machine cannot be used"

@@ -74,7 +74,7 @@ func makeOverlay(path string, base qcow2.Info) (*os.File, error) {
 			return nil, inUse
 		}
 		if old != nil { // it may be none that can be opened
-			defer old.Close()
+			defer releaseImage(old)
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, err

@@ -82,7 +82,7 @@ func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
 	if err != nil {
 		return fail(op, v.machine.Name, machinery.ErrUnexpectedState, err, "the machine is not off")
 	}
-	if status.State == machinery.StatePoweroff || status.Reason == reasonStartFailed {
+	if status.State == machinery.StatePoweroff || status.Reason == reasonStartFailed || status.Reason == reasonConfig {
 		return nil
 	}
 	e := fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine has to be off, but it is %s; stop it first", status)
@@ -107,7 +107,7 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 	if feed != nil {
 		feed.end()
 	}
-	defer r.overlay.Close() // QEMU has its own locks on it now, or it is gone
+	defer releaseImage(r.overlay) // QEMU has its own locks on it now, or it is gone
 	if err == nil {
 		if c := r.ledger.Capture; c != nil {
 			v.d.watchers.Go(func() { r.boundCapture(c) })
@@ -142,6 +142,12 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) 
 	} else {
 		if err := refuseWritten(base.Path); err != nil {
 			return nil, refuse(machinery.ErrHypervisor, err, "the machine's disk cannot be used now")
+		}
+		if err := v.checkBases(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil, interrupted(op, v.machine.Name, ctx, "comparing the machine's files with their manifest")
+			}
+			return nil, refuse(machinery.ErrConfig, err, "the machine cannot be restored")
 		}
 		if feed, err = newFeed(v.conf.Snapshot); err != nil {
 			return nil, refuse(machinery.ErrConfig, err, "the machine's snapshot cannot be used")

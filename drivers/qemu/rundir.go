@@ -330,6 +330,9 @@ func (h *hold) remove() error {
 // unlock lets go of the lock and leaves everything in place.
 func (h *hold) unlock() {
 	if h.lock != nil {
+		// A process that is being started beside this has a copy of the descriptor until it becomes another program, and would
+		// keep the lock for that long.
+		_ = unix.Flock(int(h.lock.Fd()), unix.LOCK_UN)
 		h.lock.Close()
 	}
 	h.dir.Close()

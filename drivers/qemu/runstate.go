@@ -15,6 +15,7 @@ const (
 	reasonLoading      = "loading the snapshot"
 	reasonBooting      = "booting"
 	reasonDump         = "memory dump"
+	reasonSaving       = "being saved"
 	reasonFromSnapshot = "from snapshot"
 	reasonStranger     = "paused by someone else"
 	reasonNoAnswer     = "monitor does not answer"

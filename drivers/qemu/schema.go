@@ -38,7 +38,7 @@ var schema = &config.Schema{
 			Doc: "How a machine's traffic is recorded: filter-dump (by QEMU itself, which needs no rights) or tcpdump (on the machine's interface, by its address)."},
 		{Key: "binaries", Doc: "The programs of QEMU.", Type: config.Section{Fields: []config.Field{
 			{Key: "qemu_img", Example: "/usr/bin/qemu-img", Type: config.FilePath{Readable: true, Executable: true},
-				Doc: "The path of qemu-img. Restoring does not use it."},
+				Doc: "The path of qemu-img. Making a snapshot uses it, restoring does not."},
 			{Key: "qemu_system_x86_64", Example: DefaultQEMU, Type: config.FilePath{Readable: true, Executable: true},
 				Doc: "The path of the emulator."},
 			{Key: "tcpdump", Optional: true, AllowEmpty: true, Default: DefaultTcpdump, Type: config.FilePath{},
@@ -52,10 +52,13 @@ var schema = &config.Schema{
 	},
 }
 
+// snapshotKey is the key of a machine's memory snapshot, the one file that a machine can be booted without.
+const snapshotKey = "snapshot_path"
+
 var machineFields = []config.Field{
 	{Key: "qcow2_path", Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/disk.qcow2", Type: config.FilePath{Readable: true},
 		Doc: "The machine's disk. It is never written to."},
-	{Key: "snapshot_path", Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/memory.snapshot", Type: config.FilePath{Readable: true},
+	{Key: snapshotKey, Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/memory.snapshot", Type: config.FilePath{Readable: true},
 		Doc: "The memory snapshot that belongs to the disk: raw, or compressed with gzip, lz4 or zstd."},
 	{Key: "machineinfo_path", Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/machineinfo.json", Type: config.FilePath{Readable: true},
 		Doc: "A JSON file with the arguments for QEMU in machine.start_args; %DISPOSABLE_DISK_PATH% in them stands for the disposable disk."},

@@ -33,7 +33,7 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	switch {
 	case doing == phaseStarting:
 		return startingAs(booting), nil
-	case doing == phaseDumping && !r.proc.over():
+	case (doing == phaseDumping || doing == phaseSaving) && !r.proc.over():
 		return during, nil
 	case doing == phaseStopping:
 		return machinery.Status{State: machinery.StateStopping}, nil
@@ -51,8 +51,8 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	}
 	switch {
 	case err != nil || status.State != machinery.StatePoweroff:
-	case v.bad != nil:
-		status = machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: v.bad.Error()}
+	case v.problem() != nil:
+		status = machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: v.problem().Error()}
 	case failed != nil:
 		status = machinery.Status{State: machinery.StateError, Reason: reasonStartFailed, Detail: failed.Error()}
 	}
@@ -103,6 +103,8 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 		return startingAs(l.Booted), nil
 	case l.Phase == phaseDumping && isHeld:
 		return machinery.Status{State: machinery.StatePaused, Reason: reasonDump}, nil
+	case l.Phase == phaseSaving && isHeld:
+		return savingStatus, nil
 	case l.Phase == phaseStopping && isHeld:
 		return machinery.Status{State: machinery.StateStopping}, nil
 	}

@@ -48,8 +48,8 @@ func (v *vm) stopNow(ctx context.Context, cancelled bool) error {
 	switch {
 	case failed, cancelled:
 		return nil
-	case v.bad != nil:
-		return fail(op, v.machine.Name, v.badKind, v.bad, "the machine cannot be used")
+	case v.problem() != nil:
+		return fail(op, v.machine.Name, v.badKind, v.problem(), "the machine cannot be used")
 	}
 	e := fail(op, v.machine.Name, machinery.ErrStateReached, nil, "the machine is off already")
 	e.Status = machinery.Status{State: machinery.StatePoweroff}

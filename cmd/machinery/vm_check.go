@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/machineries/machineries/machinery"
+)
+
+// vmCheckCommand is "machinery vm check".
+func vmCheckCommand(a *app) *cobra.Command {
+	o := vmOptions{problems: true}
+	cmd := &cobra.Command{
+		Use:   "check -c FILE",
+		Short: "Tells whether the machines could be started here.",
+		Long: `Tells whether the machines of a configuration could be started on this host: it
+reads the configuration and the files that it names, asks the hypervisor for its
+version, and checks what the driver needs. It starts no machine.
+
+Exit status: 0 if nothing is missing, 1 if something is.`,
+		Example: "  machinery vm check -c qemu.yaml\n  machinery vm check -c qemu.yaml --strict --json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error { return a.check(ctx, m, o.json) })
+		},
+	}
+	o.flags(cmd, lookTimeout)
+	return cmd
+}
+
+// checked is what "vm check" has found, for programs.
+type checked struct {
+	OK       bool       `json:"ok"`
+	Version  string     `json:"version,omitempty"`
+	Missing  *vmError   `json:"missing,omitempty"`
+	Machines []vmResult `json:"machines"`
+}
+
+func (a *app) check(ctx context.Context, m machinery.Machinery, asJSON bool) error {
+	c := checked{OK: true, Machines: []vmResult{}}
+	say := func(format string, args ...any) {
+		if !asJSON {
+			fmt.Fprintf(a.out, format, args...)
+		}
+	}
+	found := func(what string, err error) {
+		switch {
+		case err == nil:
+			say("%s\n", what)
+		case !errors.Is(err, machinery.ErrUnsupported): // else there is nothing to check
+			c.OK = false
+			c.Missing = newVMResult("", "", machinery.Status{}, err).Error
+			a.complain(err)
+		}
+	}
+	version, err := machinery.Version(ctx, m)
+	if err == nil {
+		c.Version = version
+		say("hypervisor: version %s\n", oneLine(version))
+	}
+	// Where the version cannot be told, the check of what is needed says why.
+	found("dependencies: all there", machinery.CheckDependencies(ctx, m))
+	for _, name := range machinery.Names(m.Machines()) {
+		status, err := m.State(ctx, name)
+		if err == nil && status.State == machinery.StateError {
+			err = &machinery.Error{Op: machinery.OpState, Machine: name, Kind: machinery.ErrConfig, Status: status, Reason: status.String(), Err: errors.New(status.Detail)}
+		}
+		r := newVMResult(machinery.OpState, name, status, err)
+		c.Machines = append(c.Machines, r)
+		if err != nil {
+			c.OK = false
+			a.complain(err)
+			continue
+		}
+		say("%s", r.text())
+	}
+	if asJSON {
+		if err := a.writeJSON(c); err != nil {
+			return err
+		}
+	}
+	if !c.OK {
+		return &failure{status: exitFailed}
+	}
+	return nil
+}
