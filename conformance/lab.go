@@ -184,6 +184,9 @@ const (
 	// FeatureDisplay: the lab's machines have a display, unless they are
 	// headless.
 	FeatureDisplay Feature = "display"
+	// FeatureNetwork: the lab's machines have a network card if their spec
+	// says so, and its benches are at the other end of it; see [Networked].
+	FeatureNetwork Feature = "network"
 )
 
 // FaultFeature is the feature of being able to make that fault.
@@ -298,6 +301,8 @@ type MachineSpec struct {
 	Damage Damage
 	// Headless makes the machine one without a display.
 	Headless bool
+	// Network gives the machine a network card that is connected to the lab.
+	Network bool
 	// Faults are the faults that strike at the machine's starts, and those
 	// that have to be announced to be injected later.
 	Faults []Fault

@@ -72,6 +72,21 @@ func (h *Handle) probes(ctx context.Context, name string) map[machinery.Capabili
 	if d, ok := h.M.(machinery.DependencyChecker); ok {
 		probes[machinery.CapDependencies] = func() (string, error) { return "", d.CheckDependencies(ctx) }
 	}
+	if d, ok := h.M.(machinery.NetworkCapturer); ok {
+		probes[machinery.CapNetworkCapture] = func() (string, error) {
+			path := filepath.Join(w.dir, "probe.pcap")
+			if err := d.StartCapture(ctx, name, machinery.Capture{Path: path}); err != nil {
+				return "", err
+			}
+			if err := d.StopCapture(ctx, name); err != nil {
+				return "", err
+			}
+			if _, err := readRecording(path); err != nil {
+				return "the capture cannot be read: " + err.Error(), nil
+			}
+			return "", nil
+		}
+	}
 	if d, ok := h.M.(machinery.Watcher); ok {
 		probes[machinery.CapWatch] = func() (string, error) {
 			watching, cancel := context.WithCancel(ctx)
@@ -116,11 +131,17 @@ func (h *Handle) probes(ctx context.Context, name string) map[machinery.Capabili
 }
 
 // optionalOrder is the order in which probes run: what ends the machine last.
-var optionalOrder = []machinery.Capability{machinery.CapVersion, machinery.CapDependencies, machinery.CapWatch, machinery.CapScreenshot,
+var optionalOrder = []machinery.Capability{machinery.CapVersion, machinery.CapDependencies, machinery.CapWatch, machinery.CapScreenshot, machinery.CapNetworkCapture,
 	machinery.CapDumpMemory, machinery.CapACPIStop}
 
+// equipped is a machine with all that an optional operation may need.
+func (w *World) equipped() MachineSpec {
+	network, _ := w.subject.Lab.Offers(FeatureNetwork)
+	return MachineSpec{Network: network}
+}
+
 func optionalRejects(w *World) {
-	h := w.Open()
+	h := w.Open(w.equipped())
 	h.Restored("a", machinery.StateRunning)
 	h.Guest("a")
 	lacking := 0
@@ -171,7 +192,7 @@ func (w *World) packageFunction(h *Handle, c machinery.Capability) error {
 }
 
 func optionalEffect(w *World) {
-	h := w.Open()
+	h := w.Open(w.equipped())
 	h.Restored("a", machinery.StateRunning)
 	h.Guest("a")
 	probes := h.probes(w.Ctx, "a")

@@ -71,31 +71,58 @@ type DependencyChecker interface {
 	CheckDependencies(ctx context.Context) error
 }
 
-// NetworkCapturer is a driver that can record a machine's network traffic.
+// NetworkCapturer is a driver that can record a machine's network traffic. How
+// it does that is its configuration's affair, not its caller's.
 type NetworkCapturer interface {
-	// StartCapture begins to record. On a machine that is off it is armed and
-	// begins before the machine's next run does. It returns when recording is
-	// under way or certain to be.
+	// StartCapture begins to record, or arms the recording of a machine that is
+	// off: it begins before the machine's next run does, so that the first frame
+	// is in it. The next start uses up what is armed, whether it succeeds or not,
+	// and a driver that is closed forgets it. What cannot be recorded fails here
+	// or, if it was armed, in the start, before the machine runs. The machine's
+	// state is the same after it as before.
+	//
+	// The file appears when the recording has ended: whole, as a pcap file with
+	// mode 0600, even if nothing was recorded. The end of the machine's run ends
+	// it: then the file is there when Stop returns, or a moment after the machine
+	// went off by itself. It goes on after Close, and whoever takes over the machine
+	// ends it.
+	//
+	// Errors: [ErrUnexpectedState] if a capture of the machine is under way or
+	// armed, [ErrConfig] if there is something at the path, no file can be made
+	// there, or c is wrong otherwise, [ErrCapture] if the traffic cannot be
+	// recorded, [ErrConnection] if the hypervisor does not answer. Nothing is
+	// changed then. RestoreStart and NoRestoreStart return the same for what was
+	// armed, and leave no file if they fail.
 	StartCapture(ctx context.Context, name string, c Capture) error
-	// StopCapture ends the recording and returns when the file is whole. The
-	// end of the machine's run ends it as well.
+	// StopCapture ends the recording and returns when the file is there. It takes
+	// back what is armed, which leaves no file.
+	// Errors: [ErrStateReached] if no capture is under way or armed,
+	// [ErrConnection] if the hypervisor does not answer, and the capture goes on,
+	// [ErrCapture] if the file cannot be written, and there is
+	// none, or if the recording ended early, and what there is of it is in the
+	// file. Stop returns that too, though the machine is off.
 	StopCapture(ctx context.Context, name string) error
 }
 
 // Capture says what to record and where to.
 type Capture struct {
-	// Path is the pcap file to write. It must not exist.
+	// Path is the pcap file to write. There must be nothing there. One that is
+	// relative is below the working directory of the process with the driver.
 	Path string
-	// MaxBytes ends the recording when the file has grown to this size; 0
-	// means the driver's own bound.
+	// MaxBytes is the most that the file may have, in bytes: nothing more is
+	// recorded then, and the capture still has to be ended. 0 means the driver's
+	// own bound.
 	MaxBytes int64
-	// Exclude lists traffic to leave out, such as the sandbox's own.
+	// Exclude lists traffic to leave out, such as that with the sandbox's agent
+	// and its result server: all of which one side has the address and the port.
 	Exclude []Endpoint
 }
 
-// Endpoint is an address and a port.
+// Endpoint is an address and a port, as a packet has them.
 type Endpoint struct {
+	// Host is an IPv4 or IPv6 address. Names are not looked up.
 	Host string
+	// Port is one of TCP, UDP or SCTP, from 1 to 65535.
 	Port int
 }
 

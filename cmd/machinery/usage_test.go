@@ -57,6 +57,10 @@ func TestWrongUsageGivesOneLineThatHelpsAndStatus2(t *testing.T) {
 		{[]string{"vm", "list", "-c", "win.yaml", "--driver", "kemu"}, []string{`no driver "kemu"`, `"qemu"`}},
 		{[]string{"vm", "list", "-c", "qemu.yaml", "--timeout", "0s"}, []string{"--timeout"}},
 		{[]string{"vm", "list", "-c", "qemu.yaml", "--timeout", "5"}, []string{`"5"`, "--timeout"}},
+		{[]string{"vm", "capture", "start", "-c", "qemu.yaml", "a"}, []string{"--write"}},
+		{[]string{"vm", "capture", "start", "-c", "qemu.yaml", "a", "--write", "x", "--exclude", "localhost:1"}, []string{"--exclude", `"localhost:1"`, "192.168.30.1:2042"}},
+		{[]string{"vm", "capture", "start", "-c", "qemu.yaml", "a", "--write", "x", "--max-bytes", "lots"}, []string{"--max-bytes", `"lots"`, "100M"}},
+		{[]string{"vm", "capture", "stpo"}, []string{`did you mean "stop"?`}},
 		{[]string{"vm", "example"}, []string{"directory"}},
 		{[]string{"fake", "virtualbox"}, []string{`there is no command "machinery fake virtualbox"`, "qemu"}},
 	} {

@@ -24,6 +24,7 @@ func vmCommand(a *app) *cobra.Command {
 	for _, op := range vmOperations {
 		children = append(children, vmOperationCommand(a, op))
 	}
+	children = append(children, vmCaptureCommand(a))
 	return group(&cobra.Command{
 		Use:   "vm",
 		Short: "Drives the machines of a configuration.",

@@ -67,7 +67,9 @@ failure, and the machine runs on, to be looked at.`
 // vmOperationCommand is the command of an operation.
 func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
 	var o vmOptions
+	var capture captureFlags
 	all, ready := false, false
+	starts := op.op == machinery.OpRestoreStart || op.op == machinery.OpNoRestoreStart
 	long := op.long
 	if op.ready {
 		long += "\n\n" + readyHelp
@@ -83,11 +85,18 @@ func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				op := op
+				if op.do, err = capture.around(cmd, names, op.do); err != nil {
+					return err
+				}
 				return a.report(names, o.json, func(name string) vmResult { return op.on(ctx, m, name, ready) })
 			})
 		},
 	}
 	o.flags(cmd, op.timeout)
+	if starts {
+		capture.startFlags(cmd)
+	}
 	cmd.Flags().BoolVar(&all, "all", false, "all machines of the configuration")
 	if op.ready {
 		cmd.Flags().BoolVar(&ready, "wait-ready", false, "wait until the agent in the guest answers")

@@ -28,7 +28,7 @@ type Mutant struct {
 func All() []Mutant {
 	var all []Mutant
 	for _, area := range [][]Mutant{loadMutants(), stateMutants(), restoreMutants(), failMutants(), stopMutants(), pausedMutants(),
-		bootMutants(), acpiMutants(), dumpMutants(), screenshotMutants(), hostMutants(), watchMutants(), errorMutants(), queueMutants(), ownerMutants(), hardeningMutants(), cleanMutants()} {
+		bootMutants(), acpiMutants(), dumpMutants(), screenshotMutants(), captureMutants(), hostMutants(), watchMutants(), errorMutants(), queueMutants(), ownerMutants(), hardeningMutants(), cleanMutants()} {
 		all = append(all, area...)
 	}
 	return all
@@ -88,6 +88,8 @@ type broken struct {
 	screenshot     func(ctx context.Context, name string) ([]byte, error)
 	version        func(ctx context.Context) (string, error)
 	dependencies   func(ctx context.Context) error
+	startCapture   func(ctx context.Context, name string, c machinery.Capture) error
+	stopCapture    func(ctx context.Context, name string) error
 	watch          func(ctx context.Context, name string) (<-chan machinery.Event, error)
 	shutdown       func(ctx context.Context) error
 	close          func() error
@@ -168,6 +170,20 @@ func (b *broken) Screenshot(ctx context.Context, name string) ([]byte, error) {
 		return b.screenshot(ctx, name)
 	}
 	return b.Machinery.Screenshot(ctx, name)
+}
+
+func (b *broken) StartCapture(ctx context.Context, name string, c machinery.Capture) error {
+	if b.startCapture != nil {
+		return b.startCapture(ctx, name, c)
+	}
+	return b.Machinery.StartCapture(ctx, name, c)
+}
+
+func (b *broken) StopCapture(ctx context.Context, name string) error {
+	if b.stopCapture != nil {
+		return b.stopCapture(ctx, name)
+	}
+	return b.Machinery.StopCapture(ctx, name)
 }
 
 func (b *broken) Version(ctx context.Context) (string, error) {

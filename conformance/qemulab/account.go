@@ -101,6 +101,9 @@ func (b *bench) strangers() ([]string, error) {
 	dirs := []string{b.dir}
 	for _, m := range b.machines {
 		own[m.socket] = true
+		if m.network != nil {
+			own[m.network.path] = true
+		}
 		dir := filepath.Dir(m.files["disk"])
 		own[dir] = true
 		dirs = append(dirs, dir)

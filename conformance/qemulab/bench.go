@@ -24,6 +24,7 @@ import (
 //	run/             the driver's runtime directory
 //	overlays/        disposable_copy_dir
 //	N.g              the socket that guest N answers on
+//	N.n              the socket that the network card of machine N is connected to
 //	N/               the files of machine N
 type bench struct {
 	lab      *Lab
@@ -37,6 +38,7 @@ type machine struct {
 	spec     conformance.MachineSpec
 	socket   string
 	listener *guest.Listener
+	network  *network // nil for a machine without
 	saved    *saved
 	files    map[string]string
 }
@@ -70,7 +72,7 @@ func (l *Lab) NewBench(ctx context.Context, dir string, specs []conformance.Mach
 		b.machines[spec.Name] = m
 		fmt.Fprintf(&config, "  %s:\n    qcow2_path: %s\n    snapshot_path: %s\n    machineinfo_path: %s\n", quote(spec.Name),
 			quote(m.files["disk"]), quote(m.files["snapshot"]), quote(m.files["machineinfo"]))
-		fmt.Fprintf(&config, "    ip: 192.0.2.%d\n    mac_address: 52:54:00:00:00:%02x\n    platform: windows\n    os_version: \"10\"\n    architecture: amd64\n    tags: [suite, machine%d]\n    allow_arguments: [\"-chardev socket\"]\n",
+		fmt.Fprintf(&config, "    ip: 192.0.2.%d\n    mac_address: 52:54:00:00:00:%02x\n    platform: windows\n    os_version: \"10\"\n    architecture: amd64\n    tags: [suite, machine%d]\n    allow_arguments: [\"-chardev socket\", \"-netdev stream\"]\n",
 			i+1, i+1, i)
 	}
 	if err := os.WriteFile(b.ConfigPath(), []byte(config.String()), 0o600); err != nil {
@@ -96,7 +98,7 @@ func (b *bench) RuntimeDir() string { return filepath.Join(b.dir, "run") }
 
 // machine makes the files of one machine and plans its faults.
 func (b *bench) machine(ctx context.Context, number int, spec conformance.MachineSpec) (*machine, error) {
-	s, err := b.lab.saved(ctx, template{paused: spec.SavedPaused, variant: number, headless: spec.Headless})
+	s, err := b.lab.saved(ctx, template{paused: spec.SavedPaused, variant: number, headless: spec.Headless, network: spec.Network})
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +112,14 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 	if m.listener, err = guest.Listen(m.socket); err != nil {
 		return nil, err
 	}
-	args := append(b.lab.deviceArgs(m.socket, s.template), driveArg("%DISPOSABLE_DISK_PATH%")...)
+	net := ""
+	if spec.Network {
+		net = b.networkPath(number)
+		if m.network, err = listenNetwork(net, number); err != nil {
+			return nil, errors.Join(err, m.listener.Close())
+		}
+	}
+	args := append(b.lab.deviceArgs(m.socket, net, s.template), driveArg("%DISPOSABLE_DISK_PATH%")...)
 	if spec.Damage == conformance.Dangerous {
 		args = append(args, dangerousOption, filepath.Join(dir, "qemu.log"))
 	}
@@ -125,7 +134,7 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 		err = b.install.Plan(m.socket, planned(spec.Faults)...)
 	}
 	if err != nil {
-		return nil, errors.Join(err, m.listener.Close())
+		return nil, errors.Join(err, m.close())
 	}
 	return m, nil
 }
@@ -134,6 +143,15 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 // value it is all that a machine needs to be dangerous.
 const dangerousOption = "-D"
 
+// close lets go of what the machine is connected to.
+func (m *machine) close() error {
+	err := m.listener.Close()
+	if m.network != nil {
+		err = errors.Join(err, m.network.close())
+	}
+	return err
+}
+
 // fill puts the machine's disk and snapshot in place, damaged as asked for.
 func (b *bench) fill(ctx context.Context, m *machine) error {
 	if err := copyFile(m.files["disk"], m.saved.disk); err != nil {
@@ -141,7 +159,7 @@ func (b *bench) fill(ctx context.Context, m *machine) error {
 	}
 	from := m.saved
 	if m.spec.Damage == conformance.SnapshotForeign {
-		other, err := b.lab.saved(ctx, template{paused: m.spec.SavedPaused, headless: m.spec.Headless, foreign: true})
+		other, err := b.lab.saved(ctx, template{paused: m.spec.SavedPaused, headless: m.spec.Headless, network: m.spec.Network, foreign: true})
 		if err != nil {
 			return err
 		}
@@ -228,7 +246,7 @@ func (b *bench) Originals(_ context.Context, name string) (map[string]string, er
 func (b *bench) Close(ctx context.Context) error {
 	err := endAll(ctx, b.dir)
 	for _, m := range b.machines {
-		err = errors.Join(err, m.listener.Close())
+		err = errors.Join(err, m.close())
 	}
 	if b.install != nil {
 		err = errors.Join(err, b.install.Close())

@@ -139,6 +139,7 @@ var offered = map[conformance.Feature]bool{
 	conformance.FeatureDisplay:     true,
 	conformance.FeatureProcess:     true,
 	conformance.FeatureDangerous:   true,
+	conformance.FeatureNetwork:     true,
 
 	conformance.FaultFeature(conformance.FaultKill):          true,
 	conformance.FaultFeature(conformance.FaultWedge):         true,

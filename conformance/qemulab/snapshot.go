@@ -36,6 +36,8 @@ type template struct {
 	foreign bool
 	// headless: it has no display.
 	headless bool
+	// network: it has a network card.
+	network bool
 }
 
 // saved is a disk and a snapshot that belong together.
@@ -57,8 +59,9 @@ const (
 )
 
 // deviceArgs is a machine's command line but for its disk: what has to be the
-// same when its snapshot is made and when it is restored.
-func (l *Lab) deviceArgs(socket string, t template) []string {
+// same when its snapshot is made and when it is restored. net is the socket that its
+// network card is connected to; empty for none.
+func (l *Lab) deviceArgs(socket, net string, t template) []string {
 	size := memory
 	if t.foreign {
 		size = memoryForeign
@@ -72,7 +75,15 @@ func (l *Lab) deviceArgs(socket string, t template) []string {
 		// the least memory.
 		args = append(args, "-device", "VGA,romfile=,vgamem_mb=1")
 	}
-	return args
+	return append(args, l.cardArgs(t, net)...)
+}
+
+// cardArgs is the machine's network card, if it has one.
+func (l *Lab) cardArgs(t template, net string) []string {
+	if !t.network {
+		return nil
+	}
+	return card(net)
 }
 
 // driveArg is a machine's disk on the command line.
@@ -129,7 +140,7 @@ func (l *Lab) save(ctx context.Context, dir string, t template) (s *saved, err e
 		return nil, err
 	}
 	defer listener.Close()
-	e, err := startEmulator(ctx, emulator, append(l.deviceArgs(socket, t), driveArg(s.disk)...))
+	e, err := startEmulator(ctx, emulator, append(l.deviceArgs(socket, "", t), driveArg(s.disk)...))
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,9 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 	}
 	v.set(func() { v.run = r })
 	v.d.watchers.Go(func() { v.watch(r) })
+	if c := r.ledger.Capture; c != nil {
+		v.d.watchers.Go(func() { r.boundCapture(c) })
+	}
 	v.log.Info("took over the running machine", "pid", p.pid, "from", l.Owner)
 	return nil
 }

@@ -17,6 +17,8 @@ const (
 	DefaultQEMU      = "/usr/bin/qemu-system-x86_64"
 	DefaultQEMUImg   = "/usr/bin/qemu-img"
 	DefaultAgentPort = 8000
+	// DefaultTcpdump is where Debian and Ubuntu have it.
+	DefaultTcpdump = "/usr/bin/tcpdump"
 	// DefaultLoadTimeout is how long Cuckoo3's manager waits for a restored machine to run.
 	DefaultLoadTimeout = 180 * time.Second
 	// DefaultQuitTimeout is long for a QEMU that is well, which needs 5 ms.
@@ -53,6 +55,10 @@ type Config struct {
 	// ports and captures that a machine's arguments name. It does not count for memory dumps. 0 is no limit, but then a disposable disk
 	// is still bounded by the size of the guest's disk.
 	FileQuota int64
+	// Capture is how traffic is recorded: CaptureFilterDump (the default) or CaptureTcpdump.
+	Capture string
+	// Tcpdump is the path of tcpdump. Default DefaultTcpdump.
+	Tcpdump string
 	// Machines are the machines, in the order in which they are listed.
 	Machines []MachineConfig
 
@@ -112,6 +118,12 @@ func (c Config) withDefaults() Config {
 	if c.QEMU == "" {
 		c.QEMU = DefaultQEMU
 	}
+	if c.Capture == "" {
+		c.Capture = CaptureFilterDump
+	}
+	if c.Tcpdump == "" {
+		c.Tcpdump = DefaultTcpdump
+	}
 	if c.QEMUImg == "" {
 		c.QEMUImg = DefaultQEMUImg
 	}
@@ -135,6 +147,8 @@ func FromDocument(doc *config.Document) Config {
 		Interface:     doc.String("interface"),
 		LoadTimeout:   doc.Duration("load_timeout"),
 		QuitTimeout:   doc.Duration("quit_timeout"),
+		Capture:       doc.String("capture"),
+		Tcpdump:       doc.Section("binaries").String("tcpdump"),
 
 		AllowArguments: doc.Strings("allow_arguments"),
 		NoSandbox:      !doc.Bool("sandbox"),

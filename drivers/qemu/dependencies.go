@@ -15,8 +15,8 @@ import (
 )
 
 // CheckDependencies is whether the host has what the driver needs to start machines: the emulator, which can be run and is of version
-// 6.0 or later; the runtime directory, closed to others; the directories for disposable disks, writable; and /dev/kvm, if the
-// arguments of a machine ask for it. It starts no machine, but runs the emulator with --version, unless that is known.
+// 6.0 or later; the runtime directory, closed to others; the directories for disposable disks, writable; tcpdump, if traffic is to
+// be recorded by it; and /dev/kvm, if the arguments of a machine ask for it. It starts no machine, but runs the emulator with --version, unless that is known.
 //
 // The error is of kind ErrDependency and names all that is missing.
 func (d *Machinery) CheckDependencies(ctx context.Context) error {
@@ -37,6 +37,9 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 	note(d.checkRuntimeDir(), "the runtime directory "+d.runtimeDir+" cannot be used")
 	for _, dir := range d.overlayDirs() {
 		note(writableDir(dir), "no disposable disks can be made")
+	}
+	if d.config.Capture == CaptureTcpdump {
+		note(checkEmulator(d.config.Tcpdump), "traffic cannot be recorded by tcpdump (on Debian and Ubuntu: apt-get install tcpdump)")
 	}
 	if slices.ContainsFunc(d.machines, (*vm).wantsKVM) {
 		note(checkKVM(), "there is no KVM, which a machine's arguments ask for")

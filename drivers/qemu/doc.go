@@ -62,10 +62,16 @@
 //
 // # What else it does
 //
-// The optional operations of package machinery but for network capture. [Machinery.NoRestoreStart] boots, with the same
+// All optional operations of package machinery. [Machinery.NoRestoreStart] boots, with the same
 // overlay above the disk. [Machinery.DumpMemory] hands QEMU a file that has no name until it is whole; [Machinery.DumpMemoryFormat]
 // has the compressed formats. [Machinery.SaveSnapshot] makes a new machine of one that runs. [Machinery.Screenshot] goes by a file in the machine's runtime directory. [Machinery.Watch] looks
 // whenever QEMU tells something, and at intervals where QEMU cannot or another driver holds the machine.
+//
+// [Machinery.StartCapture] has QEMU's filter-dump record each of the machine's network backends, or tcpdump its address, as
+// Config.Capture says. A capture that is armed is on QEMU's command line, so that no frame comes before it, and network backends that
+// the machine's arguments leave without an id get one for it. Neither QEMU nor tcpdump is given a path: they get descriptors of files that
+// the driver has made. How much both may record is bounded while a driver holds the machine; tcpdump cannot go beyond it at all.
+// It records nothing that vhost takes past QEMU; tcpdump does.
 //
 // # What belongs to a running machine
 //
@@ -80,6 +86,9 @@
 //
 // The disposable disk is named by the machine's name alone, and locked as QEMU locks images, so that a second driver with another
 // configuration or runtime directory cannot start the same machine on it.
+//
+// A capture's working files, hidden beside the file that it becomes, and a tcpdump are in the ledger too; whoever ends the
+// machine's run, or finds it ended, makes the file of them and removes them.
 //
 // What QEMU prints is kept (its last 8 KiB) for as long as this driver holds the machine, and lost after Close.
 //

@@ -28,7 +28,7 @@ func Driver() machinery.Driver {
 }
 
 // Machinery is the driver at work: machines that run in QEMU. It keeps the contract of machinery.Machinery and those of the
-// optional operations but for network capture, and is made by New. It may be embedded in another driver, which overrides some of its methods; its
+// optional operations, and is made by New. It may be embedded in another driver, which overrides some of its methods; its
 // own methods do not call each other, so that an override is reached by its callers alone (see the package documentation).
 type Machinery struct {
 	config      Config // with the defaults in place
@@ -56,6 +56,7 @@ var (
 	_ machinery.Screenshotter     = (*Machinery)(nil)
 	_ machinery.Versioner         = (*Machinery)(nil)
 	_ machinery.DependencyChecker = (*Machinery)(nil)
+	_ machinery.NetworkCapturer   = (*Machinery)(nil)
 	_ machinery.Watcher           = (*Machinery)(nil)
 )
 

@@ -49,6 +49,11 @@ type ledger struct {
 	Digest string `json:"digest"`
 	// Overlay is the path of the disposable disk.
 	Overlay string `json:"overlay"`
+	// Capture is the recording of the machine's traffic; nil for none.
+	Capture *captured `json:"capture,omitempty"`
+
+	// lost is why the capture is not as it should be, once clear has finished it.
+	lost error
 }
 
 const ledgerVersion = 1
@@ -159,8 +164,11 @@ func (l *ledger) matches(command []string) bool {
 	return digest(command[len(command)-l.Args:]) == l.Digest
 }
 
-// clear removes what a dead QEMU has left.
+// clear removes what a dead QEMU has left, and finishes its capture.
 func (l *ledger) clear() error {
+	if l.Capture != nil {
+		l.lost = l.Capture.finish(false)
+	}
 	if l.Overlay == "" {
 		return nil
 	}

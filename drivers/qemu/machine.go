@@ -45,6 +45,8 @@ type vm struct {
 	during  machinery.Status // with phaseDumping and phaseSaving: what the machine is meanwhile
 	failed  error            // why the last start failed, until Stop or the next start
 	last    string           // why it is off, if it went off by itself
+	armed   *armed           // the capture that begins with the next run
+	lost    error            // why the capture of the last run is not as it should be, until somebody is told
 }
 
 // set changes what State sees.
@@ -71,6 +73,9 @@ func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) 
 		if errors.Is(err, os.ErrProcessDone) {
 			v.log.Info("clearing what an earlier run left", "pid", l.PID, "owner", l.Owner)
 			err = l.clear()
+			if v.lost = l.lost; l.lost != nil {
+				v.log.Warn("the capture of an earlier run is not as it should be", "path", l.Capture.Path, "error", l.lost)
+			}
 			l = nil
 		}
 	}
@@ -109,8 +114,9 @@ func (v *vm) untouched() bool {
 
 // clear removes everything of a run whose process has ended.
 func (v *vm) clear(r *run) error {
+	v.lost = v.finishCapture(r)
 	r.let()
-	return errors.Join(removeOverlay(r.ledger.Overlay), r.hold.remove())
+	return errors.Join(v.lost, removeOverlay(r.ledger.Overlay), r.hold.remove())
 }
 
 func removeOverlay(path string) error {

@@ -35,6 +35,10 @@ func child(task string) {
 		switch what {
 		case "restore", "restore and end":
 			err = m.RestoreStart(context.Background(), "vm")
+		case "record":
+			if err = m.StartCapture(context.Background(), "vm", machinery.Capture{Path: dir + "/x.pcap"}); err == nil {
+				go m.RestoreStart(context.Background(), "vm")
+			}
 		case "start for ever":
 			go m.RestoreStart(context.Background(), "vm")
 		}

@@ -38,6 +38,9 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		missing, kind = fmt.Errorf("QEMU cannot be used: %w", err), machinery.ErrDependency
 	}
 	c.QEMU, _ = filepath.Abs(c.QEMU)
+	if c.Capture != CaptureFilterDump && c.Capture != CaptureTcpdump && missing == nil {
+		missing = fmt.Errorf("capture is %q; %s and %s are known", c.Capture, CaptureFilterDump, CaptureTcpdump)
+	}
 	if o.RuntimeDir != "" {
 		c.RuntimeDir = o.RuntimeDir
 	}

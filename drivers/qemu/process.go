@@ -46,11 +46,22 @@ func (e ending) String() string {
 // inherits files as its descriptors 3, 4, … and no others, has the environment that is passed on, reads nothing, and what it
 // prints is kept. With a starter it is killed when that is stopped, or when this process ends.
 func spawn(path string, args []string, files []*os.File, by *starter) (*process, error) {
-	return spawnBounded(path, args, files, by, 0)
+	return spawning{path: path, args: args, files: files, by: by}.do()
 }
 
-// spawnBounded is spawn for a program whose files may become so long, in bytes; 0 is no limit.
-func spawnBounded(path string, args []string, files []*os.File, by *starter, quota int64) (*process, error) {
+// spawning is a program that is to be started, as spawn says.
+type spawning struct {
+	path string
+	args []string
+	// stdout is where its standard output goes to; nil for one that is kept with what else it prints.
+	stdout *os.File
+	files  []*os.File
+	by     *starter
+	// quota is how long its files may become, in bytes; 0 is no limit.
+	quota int64
+}
+
+func (s spawning) do() (*process, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
@@ -60,12 +71,16 @@ func spawnBounded(path string, args []string, files []*os.File, by *starter, quo
 	if err != nil {
 		return nil, err
 	}
+	stdout := s.stdout
+	if stdout == nil {
+		stdout = printed
+	}
 	p := &process{output: out, gone: make(chan struct{})}
-	f := forking{path: path, args: args, env: environment(), files: append([]*os.File{null, printed, printed}, files...),
+	f := forking{path: s.path, args: s.args, env: environment(), files: append([]*os.File{null, stdout, printed}, s.files...),
 		attr: syscall.SysProcAttr{Setpgid: true}}
-	if by != nil {
+	if s.by != nil {
 		f.attr.Pdeathsig = syscall.SIGKILL
-		f.until = by.until(p)
+		f.until = s.by.until(p)
 	}
 	p.pid, err = f.do()
 	printed.Close()
@@ -78,8 +93,8 @@ func spawnBounded(path string, args []string, files []*os.File, by *starter, quo
 	// no memory of a guest before it has read the snapshot, which takes it longer than this line; and a QEMU that has ended
 	// already has left no core file, because of that, or of what this process had for a limit.
 	_ = unix.Prlimit(p.pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
-	if quota > 0 {
-		if err := limitFiles(p.pid, uint64(quota)); err != nil && !errors.Is(err, unix.ESRCH) {
+	if s.quota > 0 {
+		if err := limitFiles(p.pid, uint64(s.quota)); err != nil && !errors.Is(err, unix.ESRCH) {
 			_ = unix.Kill(p.pid, unix.SIGKILL) // its end is what is seen of that
 		}
 	}

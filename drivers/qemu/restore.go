@@ -94,7 +94,9 @@ func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
 func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) {
 	booted := op == machinery.OpNoRestoreStart
 	r := newRun(v, h, ledger{Machine: v.machine.Name, Phase: phaseStarting, Booted: booted, Overlay: v.overlay})
-	feed, err := v.launch(ctx, r, op)
+	asked := v.armed
+	v.armed, v.lost = nil, nil
+	feed, err := v.launch(ctx, r, op, asked)
 	switch {
 	case err != nil:
 	case booted:
@@ -107,8 +109,12 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 	}
 	defer releaseImage(r.overlay) // QEMU has its own locks on it now, or it is gone
 	if err == nil {
+		if c := r.ledger.Capture; c != nil {
+			v.d.watchers.Go(func() { r.boundCapture(c) })
+		}
 		return r, nil
 	}
+	err = r.startedWith(err)
 	if left := v.abandon(r); left != nil {
 		if e, is := errors.AsType[*machinery.Error](err); is {
 			e.Err = errors.Join(e.Err, left)
@@ -117,8 +123,9 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 	return nil, err
 }
 
-// launch prepares what QEMU needs and starts it. The feed is nil for a machine that boots.
-func (v *vm) launch(ctx context.Context, r *run, op machinery.Op) (*feed, error) {
+// launch prepares what QEMU needs and starts it, with the capture that was asked for, or nil. The feed is nil for a machine that
+// boots.
+func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) (*feed, error) {
 	refuse := func(kind error, err error, format string, args ...any) error {
 		return fail(op, v.machine.Name, kind, err, format, args...)
 	}
@@ -147,12 +154,16 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op) (*feed, error)
 		}
 		args = append(args, incoming()...)
 	}
+	args, capture, err := v.captureFromStart(asked, args, op)
+	if err != nil {
+		return feed, err
+	}
 	boot, err := bootID()
 	if err != nil {
 		return feed, refuse(machinery.ErrDependency, err, "the host's boot cannot be told from others")
 	}
 	// The ledger goes first: whatever ends this process, the next one finds what is to be cleared.
-	err = r.note(func(l *ledger) { l.Boot, l.Args, l.Digest = boot, len(args), digest(args) })
+	err = r.note(func(l *ledger) { l.Boot, l.Args, l.Digest, l.Capture = boot, len(args), digest(args), capture })
 	if err != nil {
 		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
 	}
@@ -176,7 +187,12 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op) (*feed, error)
 	if feed != nil {
 		files = append(files, feed.file)
 	}
-	r.proc, err = spawnBounded(v.d.config.QEMU, args, files, v.d.starter, v.d.config.FileQuota)
+	recorded, err := r.beginCapture(ctx, asked, op)
+	files = append(files, recorded...)
+	if err != nil {
+		return feed, err
+	}
+	r.proc, err = spawning{path: v.d.config.QEMU, args: args, files: files, by: v.d.starter, quota: v.d.config.FileQuota}.do()
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && fileThere(v.d.config.QEMU) {
 			return feed, refuse(machinery.ErrHypervisor, err, "QEMU cannot be started: %s is there, but the interpreter that its first line names, or the loader that it needs, does not exist", v.d.config.QEMU)
@@ -341,6 +357,7 @@ func (v *vm) abandon(r *run) error {
 		}
 		r.let()
 	}
+	r.dropCapture()
 	var err error
 	if r.made { // what this start has not made belongs to somebody else
 		err = removeOverlay(v.overlay)

@@ -214,7 +214,7 @@ func (r *run) let() {
 		return
 	}
 	r.final = true
-	m := r.mon
+	m, c := r.mon, r.ledger.Capture
 	r.mu.Unlock()
 	close(r.released)
 	if m != nil {
@@ -222,4 +222,7 @@ func (r *run) let() {
 	}
 	r.events.Wait()
 	r.proc.release()
+	if c != nil {
+		c.Tool.release()
+	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/machineries/machineries/machinery/config"
 )
 
-// Schema is the schema of qemu.yaml. Its keys are those of Cuckoo3, whose files load unchanged, and optional ones
-// of this driver: runtime_dir, load_timeout, quit_timeout, sandbox, file_quota and allow_arguments.
+// Schema is the schema of qemu.yaml. Its keys are those of Cuckoo3, whose files load unchanged, and optional ones of this driver:
+// runtime_dir, load_timeout, quit_timeout, sandbox, file_quota, allow_arguments, capture and, among the binaries, tcpdump.
 func Schema() *config.Schema { return schema }
 
 // Template is qemu.yaml.jinja2, from which an example configuration is rendered.
@@ -40,11 +40,15 @@ var schema = &config.Schema{
 			Doc: "How long each file may become that QEMU writes to, such as a disposable disk or the log of a serial port, in MiB. 0 is no limit."},
 		{Key: "allow_arguments", Optional: true, AllowEmpty: true, Default: []string{}, Type: config.List{},
 			Doc: "Arguments that machines may have though they could harm the host or let others into the guest. Each machine can have its own."},
+		{Key: "capture", Optional: true, AllowEmpty: true, Default: CaptureFilterDump, Type: config.String{},
+			Doc: "How a machine's traffic is recorded: filter-dump (by QEMU itself, which needs no rights) or tcpdump (on the machine's interface, by its address)."},
 		{Key: "binaries", Doc: "The programs of QEMU.", Type: config.Section{Fields: []config.Field{
 			{Key: "qemu_img", Example: "/usr/bin/qemu-img", Type: config.FilePath{Readable: true, Executable: true},
 				Doc: "The path of qemu-img. Making a snapshot uses it, restoring does not."},
 			{Key: "qemu_system_x86_64", Example: DefaultQEMU, Type: config.FilePath{Readable: true, Executable: true},
 				Doc: "The path of the emulator."},
+			{Key: "tcpdump", Optional: true, AllowEmpty: true, Default: DefaultTcpdump, Type: config.FilePath{},
+				Doc: "The path of tcpdump. It is used if capture says so."},
 		}}},
 		{Key: "machines", Doc: "The machines, by name.", Type: config.Machines{
 			Example: "example1",

@@ -76,6 +76,10 @@ func (v *vm) endRun(ctx context.Context, op machinery.Op) error {
 	}
 	err := v.clear(r)
 	v.set(func() { v.run, v.last = nil, "" })
+	if _, lost := errors.AsType[*captureLost](err); lost {
+		v.lost = nil // it is told here
+		return fail(op, v.machine.Name, machinery.ErrCapture, err, "the machine is off")
+	}
 	if err != nil {
 		return fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the machine is off, but something of its run could not be removed")
 	}

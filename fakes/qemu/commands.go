@@ -28,7 +28,7 @@ func init() {
 		"query-commands":   {run: queryCommands},
 		"query-qmp-schema": {run: querySchema},
 	}
-	for _, table := range []map[string]command{runCommands, queryCommandsTable, blockCommands, descriptorCommands, migrationCommands, dumpCommands, displayCommands} {
+	for _, table := range []map[string]command{runCommands, queryCommandsTable, blockCommands, descriptorCommands, migrationCommands, dumpCommands, displayCommands, objectCommands} {
 		maps.Copy(commandTable, table)
 	}
 }

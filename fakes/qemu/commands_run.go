@@ -143,6 +143,8 @@ func (m *machine) human(s *session, text string) string {
 		return fmt.Sprintf("%d.%d.%d%s\r\n", versionMajor, versionMinor, versionMicro, versionPackage)
 	case "info uuid":
 		return m.uuidText() + "\r\n"
+	case "info network":
+		return m.networkInfo()
 	case "info kvm":
 		if strings.HasPrefix(m.accel, "kvm") {
 			return "kvm support: enabled\r\n"

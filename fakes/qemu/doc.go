@@ -32,7 +32,9 @@
 //
 // # What is different
 //
-//   - Only the first disk is visible to the guest; nothing of network, sound or screen is there.
+//   - Only the first disk is visible to the guest; nothing of network, sound or screen is there. Network backends of the type
+//     stream are connected to their unix socket, so that filter-dump, the only object there is, records what comes; nothing is
+//     sent, so that the announcements which QEMU makes after a restore are missing.
 //   - Network sockets (tcp:, telnet:) and -daemonize are refused, -loadvm finds no snapshot.
 //   - query-qmp-schema describes the fake's own commands and their arguments, not what they return.
 //   - The message about a signal names the parent process as its sender.

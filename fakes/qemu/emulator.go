@@ -67,6 +67,7 @@ func (m *machine) startFailed(err error) int {
 	for _, d := range m.drives {
 		d.deactivate()
 	}
+	m.closeNetwork()
 	m.mu.Unlock()
 	var e *exitError
 	if !errors.As(err, &e) {
@@ -124,6 +125,11 @@ func (m *machine) setUp() error {
 	if err := m.setUpDevices(); err != nil {
 		return err
 	}
+	m.setUpNetwork()
+	if err := m.setUpObjects(); err != nil {
+		return err
+	}
+	m.listen()
 	m.guest.PowerOn()
 	if m.loadvm != "" {
 		if len(m.drives) == 0 {

@@ -47,6 +47,7 @@ type machine struct {
 	status    string
 	guest     *guest.Model
 	drives    []*drive
+	network   []*netdev
 	chardevs  []*chardev
 	monitors  []*monitor
 	fdsets    []*fdset
@@ -258,6 +259,7 @@ func (m *machine) finish(code int) {
 	for _, d := range m.drives {
 		d.deactivate()
 	}
+	m.closeNetwork()
 	if m.pidfile != "" {
 		os.Remove(m.pidfile)
 	}

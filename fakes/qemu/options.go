@@ -96,9 +96,12 @@ type config struct {
 	blockdev []driveOption
 	devices  []deviceOption
 	netdevs  map[string]bool
-	fds      []option
-	globals  []option
-	kernel   string
+	// netdevOpts are those of -netdev, and objects of -object.
+	netdevOpts []*opts
+	objects    []option
+	fds        []option
+	globals    []option
+	kernel     string
 }
 
 type monitorOption struct {
@@ -246,6 +249,8 @@ func (p *lineParser) option(o option) error {
 		return p.drive(o, o.name)
 	case "blockdev":
 		return p.blockdevOption(o)
+	case "object":
+		p.objects = append(p.objects, o)
 	case "device":
 		v := p.parse(o, "driver")
 		p.devices = append(p.devices, deviceOption{o, v})

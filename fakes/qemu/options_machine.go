@@ -330,6 +330,7 @@ func (p *lineParser) netdev(o option) error {
 		return fmt.Errorf("Duplicate ID '%s' for netdev", id)
 	}
 	p.netdevs[id] = true
+	p.netdevOpts = append(p.netdevOpts, v)
 	if v.get("type") == "user" {
 		return v.allowed(userOptions)
 	}

@@ -1,0 +1,284 @@
+//go:build linux
+
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/machineries/machineries/internal/pcap"
+	"github.com/machineries/machineries/machinery"
+)
+
+// The ways in which Config.Capture can have traffic recorded.
+const (
+	// CaptureFilterDump is QEMU's own filter-dump on each of the machine's network backends. It needs no rights and no address, and holds
+	// all that goes to the machine and comes from it.
+	CaptureFilterDump = "filter-dump"
+	// CaptureTcpdump is tcpdump on the machine's interface, for all that goes to and comes from its address. It needs the right to
+	// capture there (root, or tcpdump with the capabilities CAP_NET_RAW and CAP_NET_ADMIN), and works where filter-dump does not,
+	// as with vhost.
+	CaptureTcpdump = "tcpdump"
+)
+
+// DefaultCaptureBytes is the bound of a capture that names none: 1 GiB.
+const DefaultCaptureBytes = 1 << 30
+
+// armed is a capture that was asked for.
+type armed struct {
+	path    string // absolute
+	max     int64
+	exclude []netip.AddrPort
+}
+
+// StartCapture records what goes over the machine's network to a pcap file at c.Path, in the way that Config.Capture says. On a machine
+// that is off it is armed for the next start, which uses it up, whether it succeeds or not; the first frame of that run is in
+// it. An armed capture is this driver's alone, and is gone when it is closed. One that is under way goes on after Close, and the
+// next driver that takes the machine over ends it.
+//
+// The file appears when the capture has ended, with mode 0600: whole, and by the time Stop or StopCapture returns. Until then what
+// is recorded is in hidden files in the same directory, which needs room for it twice, if there is that much, for as long as it takes to leave
+// out what c.Exclude says. It is written even if nothing was recorded. Traffic of several cards is in one file, by time. Seen on QEMU 7.2.22: after
+// a restore QEMU announces the machine by reverse ARP, up to five times, which is in it too.
+//
+// The bound counts what is recorded, with filter-dump what is to be left out as well. It is looked at every second while a driver
+// holds the machine; the file itself never has more.
+//
+// Errors: ErrConfig if there is something at c.Path, no file can be made there, or c is wrong otherwise; ErrUnexpectedState if
+// a capture is under way or armed already; ErrCapture with QEMU's or tcpdump's own words if it cannot record, as without a
+// network card or rights; ErrConnection if QEMU does not answer. For an armed capture RestoreStart and NoRestoreStart return those.
+func (d *Machinery) StartCapture(ctx context.Context, name string, c machinery.Capture) error {
+	return d.operate(ctx, machinery.OpStartCapture, name, func(v *vm, ctx context.Context) error { return v.startCapture(ctx, c) })
+}
+
+// StopCapture ends the recording and returns when the file is there. What is armed is taken back, and leaves no file.
+//
+// Errors: ErrStateReached if none is under way or armed, ErrConnection if QEMU does not answer, ErrCapture if the recording cannot be
+// completed, as on a full disk with the recordings of several cards: then there is no file, and what was recorded is lost. ErrCapture too if it ended before it should have;
+// then what there is of it is in the file. The error of a capture that ended with its run, and with nobody to be told, is returned once.
+func (d *Machinery) StopCapture(ctx context.Context, name string) error {
+	return d.operate(ctx, machinery.OpStopCapture, name, (*vm).stopCapture)
+}
+
+func (v *vm) startCapture(ctx context.Context, c machinery.Capture) (err error) {
+	const op = machinery.OpStartCapture
+	a, err := v.newArmed(c)
+	if err != nil {
+		return err
+	}
+	status, leave, err := v.takeOver(ctx, op)
+	if err != nil {
+		return err
+	}
+	defer func() { leave(err) }()
+	switch r := v.run; {
+	case status.Reason == reasonNoAnswer:
+		return v.wrongState(op, machinery.ErrConnection, status, "no capture can be started: the machine is in state %s")
+	case v.armed != nil:
+		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is armed already, to "+v.armed.path+" (the machine is %s)")
+	case r != nil && r.ledger.Capture != nil:
+		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is under way already, to "+r.ledger.Capture.Path+" (the machine is %s)")
+	case r == nil:
+		v.armed, v.lost = a, nil
+		return nil
+	default:
+		v.lost = nil
+		return v.captureNow(ctx, r, a)
+	}
+}
+
+// newArmed checks what a capture was asked for with.
+func (v *vm) newArmed(c machinery.Capture) (*armed, error) {
+	refuse := func(err error, format string, args ...any) (*armed, error) {
+		return nil, fail(machinery.OpStartCapture, v.machine.Name, machinery.ErrConfig, err, format, args...)
+	}
+	a := &armed{max: c.MaxBytes}
+	switch {
+	case c.Path == "":
+		return refuse(nil, "no path is given for the capture")
+	case a.max < 0 || a.max > 0 && a.max < pcap.HeaderSize:
+		return refuse(nil, "a capture of at most %d bytes cannot be made; its file has %d without a packet", c.MaxBytes, pcap.HeaderSize)
+	case a.max == 0:
+		a.max = DefaultCaptureBytes
+	}
+	var err error
+	if a.path, err = filepath.Abs(c.Path); err == nil {
+		err = freePath(a.path)
+	}
+	if err != nil {
+		return refuse(err, "the traffic cannot be recorded to %s", c.Path)
+	}
+	for _, e := range c.Exclude {
+		addr, err := netip.ParseAddr(e.Host)
+		switch {
+		case err != nil:
+			return refuse(nil, "%q is no address whose traffic can be left out; names are not looked up", e.Host)
+		case addr.Zone() != "":
+			return refuse(nil, "%q has a zone, which packets do not tell; leave it away", e.Host)
+		case e.Port < 1 || e.Port > 65535:
+			return refuse(nil, "%d is no port whose traffic can be left out", e.Port)
+		}
+		if pair := netip.AddrPortFrom(addr.Unmap(), uint16(e.Port)); !slices.Contains(a.exclude, pair) {
+			a.exclude = append(a.exclude, pair)
+		}
+	}
+	if v.d.config.Capture == CaptureTcpdump {
+		if _, err := v.tcpdumpArgs(a); err != nil {
+			return refuse(err, "the machine's traffic cannot be told from that of others")
+		}
+	}
+	return a, nil
+}
+
+// freePath is nil if a file can be made at path, at which there is nothing. It makes none that has a name.
+func freePath(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = &os.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+		}
+		return err
+	}
+	return writableDir(filepath.Dir(path))
+}
+
+// captureNow begins a capture of a machine that is up.
+func (v *vm) captureNow(ctx context.Context, r *run, a *armed) error {
+	const op = machinery.OpStartCapture
+	c := v.newCaptured(a)
+	var ids []string
+	if c.Method == CaptureFilterDump {
+		var err error
+		if ids, err = r.backends(ctx); err != nil {
+			return r.captureError(ctx, op, err)
+		}
+		c.plan(len(ids))
+	}
+	if err := r.note(func(l *ledger) { l.Capture = c }); err != nil {
+		return fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the capture cannot be started")
+	}
+	files, err := c.create()
+	if err == nil {
+		if c.Method == CaptureFilterDump {
+			err = r.addFilters(ctx, c, ids, files)
+		} else {
+			err = r.startTcpdump(ctx, a, c, files[0])
+		}
+	}
+	for _, f := range files {
+		f.Close()
+	}
+	if err != nil {
+		if c.Method == CaptureFilterDump {
+			// Whatever became of the context, nothing is to be left.
+			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), adoptTime)
+			defer cancel()
+			_ = r.removeFilters(clean, c)
+		}
+		r.dropCapture()
+		return r.captureError(ctx, op, err)
+	}
+	v.d.watchers.Go(func() { r.boundCapture(c) })
+	v.log.Info("recording the machine's traffic", "by", c.Method, "path", c.Path)
+	return nil
+}
+
+// captureError is the error of a capture that cannot be begun or ended.
+func (r *run) captureError(ctx context.Context, op machinery.Op, err error) error {
+	name := r.v.machine.Name
+	if e, is := errors.AsType[*machinery.Error](err); is {
+		return e
+	}
+	if ctx.Err() != nil {
+		return interrupted(op, name, ctx, "the capture was prepared")
+	}
+	if disconnected(err) {
+		return fail(op, name, machinery.ErrConnection, err, "QEMU's monitor does not answer, so that its capture cannot be changed")
+	}
+	return fail(op, name, machinery.ErrCapture, err, "the machine's traffic cannot be recorded by %s", r.v.d.config.Capture)
+}
+
+func (v *vm) stopCapture(ctx context.Context) (err error) {
+	const op = machinery.OpStopCapture
+	status, leave, err := v.takeOver(ctx, op)
+	if err != nil {
+		return err
+	}
+	defer func() { leave(err) }()
+	if v.armed != nil {
+		v.armed = nil
+		return nil
+	}
+	r := v.run
+	if r == nil || r.ledger.Capture == nil {
+		if lost := v.lost; lost != nil {
+			v.lost = nil
+			return fail(op, v.machine.Name, machinery.ErrCapture, lost, "the capture ended with the machine's run")
+		}
+		return v.wrongState(op, machinery.ErrStateReached, status, "no capture is under way; the machine is %s")
+	}
+	c := r.ledger.Capture
+	if c.Method == CaptureFilterDump && !r.proc.over() {
+		if err := r.removeFilters(ctx, c); err != nil {
+			return r.captureError(ctx, op, fmt.Errorf("the capture goes on: %w", err))
+		}
+	}
+	err = c.finish(true)
+	if noted := r.note(func(l *ledger) { l.Capture = nil }); noted != nil {
+		v.log.Warn("the machine's ledger is out of date: it still says that its traffic is recorded", "error", noted)
+	}
+	if err != nil {
+		return fail(op, v.machine.Name, machinery.ErrCapture, err, "the capture has ended")
+	}
+	return nil
+}
+
+// captureFromStart prepares a capture that is to begin with the machine's run: the arguments that QEMU is started with, and what
+// goes into the ledger. Both are as they are without it if nothing was asked for.
+func (v *vm) captureFromStart(a *armed, args []string, op machinery.Op) ([]string, *captured, error) {
+	if a == nil {
+		return args, nil, nil
+	}
+	if err := freePath(a.path); err != nil { // it was free when the capture was armed
+		return nil, nil, fail(op, v.machine.Name, machinery.ErrConfig, err, "the traffic cannot be recorded to %s", a.path)
+	}
+	c := v.newCaptured(a)
+	if c.Method != CaptureFilterDump {
+		return args, c, nil
+	}
+	named, ids := namedBackends(args)
+	if len(ids) == 0 {
+		return nil, nil, fail(op, v.machine.Name, machinery.ErrCapture, nil, "the machine's traffic cannot be recorded: its arguments name no network (-netdev or -nic)")
+	}
+	c.plan(len(ids))
+	first := snapshotFD
+	if op == machinery.OpRestoreStart {
+		first++
+	}
+	return append(named, filterArgs(ids, first)...), c, nil
+}
+
+// beginCapture makes the files of the capture that is in the ledger, and returns those that QEMU is to inherit. A tcpdump records
+// when it returns.
+func (r *run) beginCapture(ctx context.Context, a *armed, op machinery.Op) ([]*os.File, error) {
+	c := r.ledger.Capture
+	if c == nil {
+		return nil, nil
+	}
+	files, err := c.create()
+	if err == nil && c.Method == CaptureTcpdump {
+		if err = r.startTcpdump(ctx, a, c, files[0]); err == nil {
+			files[0].Close()
+			return nil, nil
+		}
+	}
+	if err != nil {
+		err = r.captureError(ctx, op, err)
+	}
+	return files, err
+}
