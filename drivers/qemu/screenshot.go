@@ -93,10 +93,28 @@ func (r *run) screendump(ctx context.Context) ([]byte, error) {
 	case len(data) > maxPicture:
 		return nil, fmt.Errorf("it has more than %d bytes", maxPicture)
 	case asPNG:
-		_, err := png.DecodeConfig(bytes.NewReader(data))
-		return data, err
+		if err := wholePNG(data); err != nil {
+			return nil, err
+		}
+		return data, nil
 	}
 	return convertPPM(data)
+}
+
+// wholePNG is an error unless data is a PNG file with all of its pixels and its end. A full file system can leave the beginning of one,
+// whose header is as good as that of a whole one.
+func wholePNG(data []byte) error {
+	header, err := png.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("it is no PNG file: %w", err)
+	}
+	if int64(header.Width)*int64(header.Height) > maxPicture/4 {
+		return fmt.Errorf("it has %d × %d pixels, which is more than %d", header.Width, header.Height, maxPicture/4)
+	}
+	if _, err := png.Decode(bytes.NewReader(data)); err != nil {
+		return fmt.Errorf("it is not whole after %d bytes (is the file system of the runtime directory full?): %w", len(data), err)
+	}
+	return nil
 }
 
 // writesPNG is whether QEMU's screendump has the format png: since 7.1.

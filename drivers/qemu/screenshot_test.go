@@ -111,3 +111,18 @@ func TestOnlyAQEMUThatHasItIsAskedForPNG(t *testing.T) {
 		}
 	}
 }
+
+func TestAPictureCutShortAnywhereIsRefused(t *testing.T) {
+	var whole bytes.Buffer
+	if err := png.Encode(&whole, image.NewNRGBA(image.Rect(0, 0, 64, 48))); err != nil {
+		t.Fatal(err)
+	}
+	if err := wholePNG(whole.Bytes()); err != nil {
+		t.Errorf("a whole picture is refused: %v", err)
+	}
+	for size := range whole.Len() {
+		if wholePNG(whole.Bytes()[:size]) == nil {
+			t.Errorf("the first %d of %d bytes are taken for a picture", size, whole.Len())
+		}
+	}
+}
