@@ -34,7 +34,7 @@ var bootSpecs = []spec{
 	{Requirement{ID: "MM-BOOT-006", Level: Should, Op: machinery.OpNoRestoreStart, Capability: machinery.CapNoRestoreStart,
 		Needs:  []Feature{FeatureGuest, FeatureDamage, FeatureLeftovers},
 		Rule:   "A machine whose snapshot is missing can be booted, and stopped again.",
-		Why:    "How else would its snapshot be made?",
+		Why:    "Its snapshot has to be made somehow, and that begins with a boot.",
 		Source: "machinery.NoRestoreStarter"}, bootWithoutSnapshot},
 }
 

@@ -136,7 +136,7 @@ func (s *saver) restored(saved qemu.Saved) *qemu.Machinery {
 	s.t.Helper()
 	c := s.conf
 	c.DisposableDir = ""
-	c.Machines = []qemu.MachineConfig{{Name: "a", Disk: saved.Disk, Snapshot: saved.Snapshot, Info: saved.Info}}
+	c.Machines = []qemu.MachineConfig{{Name: "a", Disk: saved.Disk, Snapshot: saved.Snapshot, Info: saved.Info, AllowArguments: saved.AllowArguments}}
 	return s.open(c)
 }
 

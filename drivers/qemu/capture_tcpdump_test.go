@@ -90,6 +90,7 @@ func TestTcpdumpRecordsFromBeforeTheStartToTheEndOfTheRun(t *testing.T) {
 	say(t, "127.77.31.9:41001", "127.77.31.1:42042", "to be left out")
 	say(t, "127.77.31.8:41001", "127.77.31.1:42043", "another machine's")
 	say(t, "127.77.31.9:42042", "127.77.31.1:42043", "the last")
+	arrived(t, dir, "the last")
 	if err := m.Stop(limit(t), "vm"); err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +128,7 @@ func TestTcpdumpSurvivesItsDriverAndIsEndedByTheNext(t *testing.T) {
 				t.Fatalf("%d tcpdumps run on", n)
 			}
 			say(t, "127.77.31.9:41001", "127.77.31.1:42043", "nobody looks")
+			arrived(t, dir, "nobody looks")
 			again := s.open(machinery.Options{})
 			switch end {
 			case "stop capture":
