@@ -22,8 +22,9 @@ const (
 	phaseSettled  phase = "settled" // nothing: the machine runs or stands still
 	phaseStarting phase = "starting"
 	phaseStopping phase = "stopping"
-	phaseDumping  phase = "dumping" // the machine stands still, or did before, while its memory is written to a file
-	phaseSaving   phase = "saving"  // its memory is written, to be restored from; then it is ended
+	phaseDumping  phase = "dumping"   // the machine stands still, or did before, while its memory is written to a file
+	phaseDumpLeft phase = "dump left" // no driver waits for the dump that QEMU is at: it was given up, or its driver died
+	phaseSaving   phase = "saving"    // its memory is written, to be restored from; then it is ended
 )
 
 // ledger is what another process has to know of a running machine, as state.json in its runtime directory.

@@ -35,6 +35,11 @@ func child(task string) {
 		switch what {
 		case "restore", "restore and end":
 			err = m.RestoreStart(context.Background(), "vm")
+		case "dump":
+			if err = m.NoRestoreStart(context.Background(), "vm"); err == nil {
+				go m.DumpMemoryFormat(context.Background(), "vm", dir+"/dumps/dump", "kdump-zlib")
+				err = untilDumping(m)
+			}
 		case "start for ever":
 			go m.RestoreStart(context.Background(), "vm")
 		}
