@@ -119,6 +119,9 @@ func (l *ledger) process() (*process, error) {
 		return l.search()
 	}
 	p, err := attach(l.PID, l.Start)
+	if errors.Is(err, os.ErrProcessDone) {
+		return l.search() // a wrapper may have ended that did not become QEMU but started it
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -128,16 +131,17 @@ func (l *ledger) process() (*process, error) {
 	}
 	if !l.matches(command) {
 		p.release()
-		return nil, os.ErrProcessDone
+		return l.search()
 	}
 	return p, nil
 }
 
-// search looks for the QEMU of a driver that died between starting it and noting its id. The path of the disposable disk is among
-// its arguments, so there is no other one like it.
+// search looks for the QEMU of a driver that died between starting it and noting its id, or whose id is not the noted one. The path
+// of the disposable disk is among its arguments, so there is no other one like it. Between fork and exec it cannot be found; until
+// then it has its driver's lock on the machine, which nobody else can take (flock is the file's, not the process's).
 func (l *ledger) search() (*process, error) {
 	for _, pid := range processes() {
-		if pid == os.Getpid() || !l.matches(commandLine(pid)) {
+		if pid == os.Getpid() || !ours(pid) || !l.matches(commandLine(pid)) {
 			continue
 		}
 		start, err := startTime(pid)
