@@ -70,12 +70,12 @@ func (r *run) awaitLeftDump(ctx context.Context, op machinery.Op) error {
 	began := time.Now()
 	r.v.log.Info("waiting for a memory dump that an earlier driver or operation began")
 	// The event may have been lost: asked first, or the wait would begin with a second of nothing.
-	over, err := r.askDump(ctx)
+	over, err := r.askDump(ctx, nil)
 	switch {
 	case err == nil && over:
 		err = r.awaitResume(ctx)
 	case err == nil:
-		err = r.awaitDump(ctx)
+		err = r.awaitDump(ctx, nil)
 	}
 	if ctx.Err() != nil {
 		return interrupted(op, r.v.machine.Name, ctx, "waiting for QEMU to end a memory dump that was begun before")

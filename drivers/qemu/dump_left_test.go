@@ -47,6 +47,7 @@ func diedInADump(t *testing.T) (*site, string) {
 	noise := make([]byte, 32<<20)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
 	s.write("noise", noise)
+	s.config.AllowArguments = []string{"-device loader"}
 	s.add("vm", snaps.disk, snaps.running, append(big(), "-vga", "std",
 		"-device", "loader,file="+filepath.Join(s.dir, "noise")+",addr=0x4000000,force-raw=on")...)
 	dir := filepath.Join(s.dir, "dumps")
