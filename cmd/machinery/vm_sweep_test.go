@@ -156,3 +156,34 @@ func TestSweepLeavesAloneWhatALivingProgramHolds(t *testing.T) {
 	interrupt()
 	s.nothingLeft()
 }
+
+func TestAMachineWhoseProgramWasKilledInADumpIsInAKnownStateAndCanBeDumpedAgain(t *testing.T) {
+	s := newSite(t, conformance.MachineSpec{Name: "a", Faults: []conformance.Fault{{Kind: conformance.FaultSlowDump, Delay: 3 * time.Second}}})
+	s.vm("start", "a").want(t, 0, "stderr")
+	path := filepath.Join(t.TempDir(), "dump")
+	cmd := command(t, s.args("dump", "a", "--write", path)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	dumping := func() bool { return strings.Contains(s.vm("state", "a").out, "paused (memory dump)") }
+	deadline := time.Now().Add(10 * time.Second)
+	for !dumping() {
+		if time.Now().After(deadline) {
+			t.Error("the dump does not begin")
+			break
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	// Whether the emulator had begun, only it knows.
+	if r := s.vm("state", "a"); r.out != "a: running\n" && r.out != "a: paused (memory dump)\n" {
+		t.Errorf("after the program's death: %s%s", r.out, r.err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("there is a file of half a dump")
+	}
+	s.vm("dump", "a", "--write", path).want(t, 0, "")
+	s.state("a", "running")
+	s.vm("stop", "a").want(t, 0, "stderr")
+	s.nothingLeft()
+}

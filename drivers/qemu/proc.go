@@ -72,9 +72,3 @@ func ours(pid int) bool {
 	info, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 	return err == nil && owner(info) == os.Geteuid()
 }
-
-// alive is whether a process of that id exists, whoever it belongs to.
-func alive(pid int) bool {
-	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
-	return pid > 0 && err == nil
-}
