@@ -114,7 +114,7 @@ func describeRun(run machinery.Run) string {
 		}
 	}
 	if !run.Configured {
-		text += "; not in this configuration"
+		text += "; not configured here"
 	}
 	return text
 }

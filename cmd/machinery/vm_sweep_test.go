@@ -129,7 +129,7 @@ func TestSweepFindsWhatIsLeftOfAConfigurationThatIsGone(t *testing.T) {
 	}
 	shown := bare("--dry-run")
 	shown.want(t, 0, "stderr")
-	says(t, shown.out, fmt.Sprintf("remove a\\x1b[2J: left over for 0s: its QEMU (process %d) has ended; not in this configuration", pid), `leave  b b: running`)
+	says(t, shown.out, fmt.Sprintf("remove a\\x1b[2J: left over for 0s: its QEMU (process %d) has ended; not configured here", pid), `leave  b b: running`)
 	if strings.Contains(shown.out, "\x1b") {
 		t.Error("a name reaches the terminal as it is")
 	}
