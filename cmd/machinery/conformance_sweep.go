@@ -1,17 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/machineries/machineries/conformance"
 )
@@ -38,13 +34,8 @@ kill -9. It shows them first and asks. A run that lives is left alone.`,
 					fmt.Fprintf(a.out, "end    process %s\n", p)
 				}
 			}
-			if !yes {
-				if !term.IsTerminal(int(a.in.Fd())) {
-					return usage(cmd, "say --yes to do that; there is no terminal to ask on")
-				}
-				if agreed, err := a.ask("Do that?"); err != nil || !agreed {
-					return failed(errors.Join(errors.New("nothing was done"), err))
-				}
+			if err := a.confirm(cmd, yes); err != nil {
+				return err
 			}
 			lab, err := platformSweeper(cmd.Context())
 			if err != nil {
@@ -58,20 +49,6 @@ kill -9. It shows them first and asks. A run that lives is left alone.`,
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
-}
-
-// ask asks a question on the terminal; everything but yes is no.
-func (a *app) ask(question string) (bool, error) {
-	fmt.Fprintf(a.out, "%s [y/N] ", question)
-	answer, err := bufio.NewReader(a.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return true, nil
-	}
-	return false, nil
 }
 
 // processesOf describes the processes that have to do with a directory: those

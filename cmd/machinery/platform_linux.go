@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -66,6 +67,15 @@ const defaultEmulator = "qemu-system-x86_64"
 // lab ends any process of a run, so one is enough.
 func platformSweeper(ctx context.Context) (conformance.Lab, error) {
 	return qemulab.New(ctx, qemulab.Options{})
+}
+
+// platformBare opens a driver without a configuration, to account for what
+// runs.
+func platformBare(ctx context.Context, driver string, o machinery.Options) (machinery.Machinery, error) {
+	if driver != "qemu" {
+		return nil, fmt.Errorf("the driver %q cannot be opened without a configuration file; name one, with -c", driver)
+	}
+	return qemu.New(ctx, qemu.Config{}, o)
 }
 
 // platformVM returns the commands about machines that only this platform has.

@@ -24,4 +24,8 @@ func platformSweeper(context.Context) (conformance.Lab, error) {
 	return nil, errors.New("there is no lab on this system")
 }
 
+func platformBare(context.Context, string, machinery.Options) (machinery.Machinery, error) {
+	return nil, errors.New("there is no driver on this system that can be opened without a configuration file")
+}
+
 func platformVM(*app) []*cobra.Command { return nil }

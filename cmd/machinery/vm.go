@@ -19,7 +19,7 @@ import (
 
 // vmCommand is "machinery vm".
 func vmCommand(a *app) *cobra.Command {
-	children := []*cobra.Command{vmListCommand(a), vmStateCommand(a), vmCheckCommand(a), vmWatchCommand(a),
+	children := []*cobra.Command{vmListCommand(a), vmStateCommand(a), vmCheckCommand(a), vmWatchCommand(a), vmSweepCommand(a),
 		vmACPIStopCommand(a), vmDumpCommand(a), vmScreenshotCommand(a)}
 	for _, op := range vmOperations {
 		children = append(children, vmOperationCommand(a, op))
@@ -100,11 +100,17 @@ func (o *vmOptions) open(ctx context.Context, a *app, cmd *cobra.Command) (machi
 	if _, err := machinery.Lookup(name); err != nil {
 		return nil, usage(cmd, "there is no driver %q; %s", name, meant(name, driverNames()))
 	}
+	m, err := machinery.DefaultRegistry.OpenAs(ctx, name, o.config, o.driverOptions(a))
+	return m, failed(err)
+}
+
+// driverOptions are what a driver is opened with.
+func (o *vmOptions) driverOptions(a *app) machinery.Options {
 	level := slog.LevelError + 100 // above all: the errors of operations are printed anyway
 	if o.verbose {
 		level = slog.LevelDebug
 	}
-	m, err := machinery.DefaultRegistry.OpenAs(ctx, name, o.config, machinery.Options{
+	return machinery.Options{
 		Logger:     slog.New(slog.NewTextHandler(printableWriter{a.err}, &slog.HandlerOptions{Level: level})),
 		RuntimeDir: o.runtimeDir,
 		Strict:     o.strict,
@@ -115,8 +121,7 @@ func (o *vmOptions) open(ctx context.Context, a *app, cmd *cobra.Command) (machi
 				a.say("machinery: ", d.Detail())
 			}
 		},
-	})
-	return m, failed(err)
+	}
 }
 
 // printableWriter makes a log safe for a terminal.

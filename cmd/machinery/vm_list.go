@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -21,29 +22,121 @@ func vmListCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list -c FILE",
 		Short: "Lists the machines.",
-		Long: `Lists the machines of a configuration as they are configured. "vm state" tells
-what they do.`,
+		Long: `Lists the machines of a configuration: for how long they have been running
+(AGE), and the process of the driver that holds them (OWNER; "-" is nobody).
+"vm state" tells what they do. What is left over of runs whose driver died is
+listed below, also of machines that are not in the configuration (any more);
+"vm sweep" clears it up.`,
 		Example: "  machinery vm list -c qemu.yaml\n  machinery vm list -c qemu.yaml --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.with(a, cmd, func(_ context.Context, m machinery.Machinery) error {
-				machines := m.Machines()
+			return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error {
+				runs, err := machinery.Account(ctx, m)
+				if err != nil && !errors.Is(err, machinery.ErrUnsupported) {
+					return failed(err)
+				}
 				if o.json {
-					if machines == nil {
-						machines = []machinery.Machine{}
-					}
-					return a.writeJSON(machines)
+					return a.writeJSON(listed(m.Machines(), runs))
 				}
-				w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-				fmt.Fprintln(w, "NAME\tSYSTEM\tADDRESS\tTAGS")
-				for _, machine := range machines {
-					system := strings.TrimSpace(strings.Join([]string{machine.Platform, machine.OSVersion, machine.Architecture}, " "))
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", oneLine(machine.Name), oneLine(system), oneLine(machine.IP), oneLine(strings.Join(machine.Tags, " ")))
-				}
-				return w.Flush()
+				return a.listMachines(listed(m.Machines(), runs), runs)
 			})
 		},
 	}
 	o.flags(cmd, lookTimeout)
 	return cmd
+}
+
+// listedMachine is a machine, and its run if there is one or something is left
+// of one.
+type listedMachine struct {
+	machinery.Machine
+	Run *machinery.Run `json:"run,omitempty"`
+}
+
+func listed(machines []machinery.Machine, runs []machinery.Run) []listedMachine {
+	list := make([]listedMachine, len(machines))
+	for i, machine := range machines {
+		list[i].Machine = machine
+		for j, run := range runs {
+			if run.Configured && run.Machine == machine.Name {
+				list[i].Run = &runs[j]
+			}
+		}
+	}
+	return list
+}
+
+// listMachines writes the table of machines, and below it what is left over or
+// not in the configuration.
+func (a *app) listMachines(machines []listedMachine, runs []machinery.Run) error {
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tOWNER\tAGE\tSYSTEM\tADDRESS\tTAGS")
+	for _, machine := range machines {
+		owner, since := "-", "-"
+		if run := machine.Run; run != nil {
+			if run.Held {
+				owner = "?"
+				if run.Owner > 0 {
+					owner = fmt.Sprint(run.Owner)
+				}
+			}
+			if run.PID > 0 {
+				since = age(time.Since(run.Since))
+			}
+		}
+		system := strings.TrimSpace(strings.Join([]string{machine.Platform, machine.OSVersion, machine.Architecture}, " "))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(machine.Name), owner, since, oneLine(system), oneLine(machine.IP), oneLine(strings.Join(machine.Tags, " ")))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, run := range runs {
+		if run.Left != "" || !run.Configured {
+			fmt.Fprintf(a.out, "%s\n", describeRun(run))
+		}
+	}
+	return nil
+}
+
+// describeRun says on one line what there is of a run.
+func describeRun(run machinery.Run) string {
+	name := runName(run)
+	text := fmt.Sprintf("%s: left over for %s: %s", name, age(time.Since(run.Since)), oneLine(run.Left))
+	if run.Left == "" {
+		text = fmt.Sprintf("%s: %s (process %d) for %s, held by ", name, oneLine(run.Status.String()), run.PID, age(time.Since(run.Since)))
+		switch {
+		case !run.Held:
+			text += "nobody"
+		case run.Owner == 0:
+			text += "another driver"
+		default:
+			text += fmt.Sprintf("process %d", run.Owner)
+		}
+	}
+	if !run.Configured {
+		text += "; not configured here"
+	}
+	return text
+}
+
+// runName is what a run is called on the command line and in what is said: by
+// its machine, or by its ID where that is not known.
+func runName(run machinery.Run) string {
+	if run.Machine == "" {
+		return oneLine(run.ID)
+	}
+	return oneLine(run.Machine)
+}
+
+// age is a time as a number of its largest unit, such as "5m".
+func age(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }

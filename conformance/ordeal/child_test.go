@@ -43,6 +43,9 @@ func child(text string) {
 	select {}
 }
 
+// recorded is the machine that has a network.
+const recorded = "a"
+
 // worker works at one machine.
 type worker struct {
 	task
@@ -72,6 +75,9 @@ var operations = []struct {
 	{"version", func(w *worker, ctx context.Context) error { _, err := w.m.Version(ctx); return err }},
 	{"stop", func(w *worker, ctx context.Context) error { return w.m.Stop(ctx, w.name) }},
 	{"stop", func(w *worker, ctx context.Context) error { return w.m.Stop(ctx, w.name) }},
+	{"record", (*worker).record},
+	{"record", (*worker).record},
+	{"end recording", func(w *worker, ctx context.Context) error { return w.m.StopCapture(ctx, w.name) }},
 	{"open again", (*worker).openAgain},
 	{"interrupted start", (*worker).interrupted},
 }
@@ -86,7 +92,7 @@ func (w *worker) work() {
 		switch machinery.KindOf(err) {
 		case nil, machinery.ErrStateReached, machinery.ErrUnexpectedState, machinery.ErrInterrupted:
 			fmt.Printf("%s %s: %v\n", w.name, op.name, err)
-		case machinery.ErrHypervisor, machinery.ErrConnection:
+		case machinery.ErrHypervisor, machinery.ErrConnection, machinery.ErrCapture:
 			// A guest whose power button was pressed may switch itself off in the middle of any operation.
 			fmt.Printf("%s %s: %v\n", w.name, op.name, err)
 		default:
@@ -109,6 +115,15 @@ func (w *worker) openAgain(ctx context.Context) (err error) {
 func (w *worker) dump(ctx context.Context) error {
 	w.dumps++
 	return w.m.DumpMemory(ctx, w.name, filepath.Join(w.Out, fmt.Sprintf("%s-%d-%d", w.name, w.Seed, w.dumps)))
+}
+
+// record records the traffic of the present run, or of the next. Only one of the machines has a network.
+func (w *worker) record(ctx context.Context) error {
+	if w.name != recorded {
+		return nil
+	}
+	w.dumps++
+	return w.m.StartCapture(ctx, w.name, machinery.Capture{Path: filepath.Join(w.Out, fmt.Sprintf("%s-%d-%d.pcap", w.name, w.Seed, w.dumps))})
 }
 
 // watch watches the machine for as long as the next two changes take, or a moment.

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -22,6 +23,7 @@ import (
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/conformance/qemulab"
 	"github.com/machineries/machineries/drivers/qemu"
+	"github.com/machineries/machineries/internal/pcap"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -37,7 +39,7 @@ func TestADriverMayBeKilledAtAnyMoment(t *testing.T) {
 		seed := uint64(length(t, "MACHINERY_SEED", int(time.Now().UnixNano()&0xffffffff)))
 		t.Logf("%d kills, MACHINERY_SEED=%d", kills, seed)
 		k := &killer{t: t, random: rand.New(rand.NewPCG(seed, 1)), states: map[machinery.State]int{},
-			machines: []conformance.MachineSpec{{Name: "a"}, {Name: "b", SavedPaused: true}, {Name: "c", Kind: conformance.SnapshotZstd}}}
+			machines: []conformance.MachineSpec{{Name: recorded, Network: true}, {Name: "b", SavedPaused: true}, {Name: "c", Kind: conformance.SnapshotZstd}}}
 		k.bench = newBench(t, l, k.machines...)
 		k.out = t.TempDir()
 		stranger := strangers(t, l, k.bench)
@@ -48,7 +50,7 @@ func TestADriverMayBeKilledAtAnyMoment(t *testing.T) {
 			}
 		}
 		stranger()
-		t.Logf("the machines were found in these states: %v; %d of their memory dumps were whole", k.states, k.dumps)
+		t.Logf("the machines were found in these states: %v; %d memory dumps and %d recordings were whole", k.states, k.dumps, k.captures)
 	})
 }
 
@@ -61,6 +63,7 @@ type killer struct {
 	random   *rand.Rand
 	states   map[machinery.State]int
 	dumps    int
+	captures int
 }
 
 // strangers are processes that look like the machines' and are not. What it returns fails the test unless they are well.
@@ -256,7 +259,7 @@ func gone(m *qemu.Machinery, name string, err error) bool {
 	return stateErr == nil && status.State == machinery.StatePoweroff && err != nil
 }
 
-// wholeFiles fails the test if a memory dump is not whole, or anything else was left where they are.
+// wholeFiles fails the test if a memory dump or a recording is not whole, or anything else was left where they are.
 func (k *killer) wholeFiles() {
 	t := k.t
 	t.Helper()
@@ -266,10 +269,18 @@ func (k *killer) wholeFiles() {
 	}
 	for _, e := range entries {
 		path := filepath.Join(k.out, e.Name())
-		if err := wholeDump(path); err != nil {
-			t.Errorf("%s is no whole memory dump: %v", path, err)
+		switch filepath.Ext(path) {
+		case ".pcap":
+			if err := wholeCapture(path); err != nil {
+				t.Errorf("%s is no whole recording: %v", path, err)
+			}
+			k.captures++
+		default:
+			if err := wholeDump(path); err != nil {
+				t.Errorf("%s is no whole memory dump: %v", path, err)
+			}
+			k.dumps++
 		}
-		k.dumps++
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
@@ -296,6 +307,23 @@ func wholeDump(path string) error {
 		}
 	}
 	return nil
+}
+
+// wholeCapture is nil for a recording that ends with a whole packet.
+func wholeCapture(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r, err := pcap.NewReader(f)
+	for err == nil {
+		_, err = r.Next()
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // task is what a program with drivers is to do.

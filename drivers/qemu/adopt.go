@@ -30,9 +30,12 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 		}
 		return errNothingLeft
 	}
+	if err := l.clearSaving(); err != nil {
+		v.log.Warn("something is left of a snapshot that was being saved", "error", err)
+	}
 	r := newRun(v, h, *l)
 	r.proc = p
-	r.dumping = l.Phase == phaseDumping // QEMU goes on with it, or is done
+	r.dumping = l.Phase.dumping() // until QEMU says that it is done
 	atMost := adoptTime
 	if op == machinery.OpStop {
 		atMost = min(atMost, v.d.config.QuitTimeout)
@@ -52,7 +55,10 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 			_ = r.note(func(l *ledger) { l.Standing = standing })
 		}
 	}
-	if err := r.note(func(l *ledger) { l.PID, l.Start, l.Phase = p.pid, p.start, phaseSettled }); err != nil {
+	if err == nil && r.dumping {
+		r.dumpLeft(ctx, m)
+	}
+	if err := r.note(func(l *ledger) { l.PID, l.Start, l.Phase = p.pid, p.start, r.settled() }); err != nil {
 		v.log.Debug("the machine's ledger is not up to date", "error", err)
 	}
 	v.set(func() { v.run = r })

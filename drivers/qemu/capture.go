@@ -85,12 +85,30 @@ func (v *vm) startCapture(ctx context.Context, c machinery.Capture) (err error) 
 	case r != nil && r.ledger.Capture != nil:
 		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is under way already, to "+r.ledger.Capture.Path+" (the machine is %s)")
 	case r == nil:
+		if err := v.recordable(op); err != nil {
+			return err
+		}
 		v.armed, v.lost = a, nil
 		return nil
 	default:
 		v.lost = nil
 		return v.captureNow(ctx, r, a)
 	}
+}
+
+// recordable refuses a capture that the next run cannot begin, as far as that is known before it.
+func (v *vm) recordable(op machinery.Op) error {
+	if v.args == nil || v.d.config.Capture == CaptureTcpdump {
+		return nil // the start itself says what is wrong
+	}
+	if _, ids := namedBackends(v.args.args); len(ids) == 0 {
+		return v.noNetwork(op)
+	}
+	return nil
+}
+
+func (v *vm) noNetwork(op machinery.Op) error {
+	return fail(op, v.machine.Name, machinery.ErrCapture, nil, "the machine's traffic cannot be recorded: its arguments name no network (-netdev or -nic)")
 }
 
 // newArmed checks what a capture was asked for with.
@@ -253,7 +271,7 @@ func (v *vm) captureFromStart(a *armed, args []string, op machinery.Op) ([]strin
 	}
 	named, ids := namedBackends(args)
 	if len(ids) == 0 {
-		return nil, nil, fail(op, v.machine.Name, machinery.ErrCapture, nil, "the machine's traffic cannot be recorded: its arguments name no network (-netdev or -nic)")
+		return nil, nil, v.noNetwork(op)
 	}
 	c.plan(len(ids))
 	first := snapshotFD

@@ -334,7 +334,7 @@ func TestWhoeverTakesTheMachineOverFinishesItsCapture(t *testing.T) {
 			case "killed":
 				proc, _ := os.FindProcess(pid)
 				proc.Kill()
-				until(t, "the end of QEMU", func() bool { return !alive(pid) || len(commandLine(pid)) == 0 })
+				until(t, "the end of QEMU", func() bool { return len(commandLine(pid)) == 0 })
 				mustKind(t, again.StopCapture(limit(t), "vm"), machinery.ErrStateReached)
 			case "stop":
 				if err := again.Stop(limit(t), "vm"); err != nil {
@@ -399,13 +399,10 @@ func TestACaptureThatCannotBeMadeIsRefused(t *testing.T) {
 	check("running")
 	mustState(t, m, "vm", machinery.StateRunning, "")
 
-	// A machine without a card.
-	if err := bare.StartCapture(limit(t), "vm", machinery.Capture{Path: free}); err != nil {
-		t.Fatal(err)
-	}
-	mustKind(t, bare.RestoreStart(limit(t), "vm"), machinery.ErrCapture)
+	// A machine without a card, off and on.
+	mustKind(t, bare.StartCapture(limit(t), "vm", machinery.Capture{Path: free}), machinery.ErrCapture)
 	if err := bare.RestoreStart(limit(t), "vm"); err != nil {
-		t.Fatalf("a failed start uses up what was armed: %v", err)
+		t.Fatal(err)
 	}
 	mustKind(t, bare.StartCapture(limit(t), "vm", machinery.Capture{Path: free}), machinery.ErrCapture)
 

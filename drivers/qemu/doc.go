@@ -90,6 +90,26 @@
 // A capture's working files, hidden beside the file that it becomes, and a tcpdump are in the ledger too; whoever ends the
 // machine's run, or finds it ended, makes the file of them and removes them.
 //
+// What a driver that is killed may leave at which moment, and what becomes of it:
+//
+//   - After the directory was made and before the ledger: an empty directory, which the next holder removes.
+//   - After the ledger, before QEMU was started: the disposable disk, whole or in part. The ledger names it, and it goes with that.
+//   - Between QEMU's start and the note of its id: the process is looked for by its command line, which has the path of the
+//     disposable disk. Until it is the started program it has its driver's lock, so that nobody looks too early. The same is done if
+//     the noted process is gone or a stranger: a wrapper may have started QEMU instead of becoming it.
+//   - While the snapshot is loaded: what this process unpacked ends in the midst, and QEMU with it; what QEMU reads itself it loads to
+//     its end, and the next holder asks how it stands.
+//   - In a memory dump: QEMU writes it to its end, into a file without a name, and then lets the machine go on. Until then the
+//     machine is paused for the dump, and the operations of the next holder wait, but for Stop. Where every file needs a name, a
+//     hidden one is left beside the path of the dump (.NAME.*.part), which no ledger tells of.
+//   - While a picture is taken: a file in the directory, which goes with that.
+//   - In Stop: a machine that runs or is off; what is left is cleared in the order disk, ledger, sockets, lock, directory.
+//
+// A ledger that cannot be understood, or is another version's, is named in the error of every operation and left alone, because
+// something may run that it tells of. [Machinery.Account] lists all runs and left-overs below the runtime directory, also of machines
+// that the configuration does not have any more, and [Machinery.Sweep] removes what no one holds: such a ledger too, if nothing listens
+// on its sockets, and a disposable disk of which no run tells, if nothing has it locked or on its command line.
+//
 // What QEMU prints is kept (its last 8 KiB) for as long as this driver holds the machine, and lost after Close.
 //
 // # What QEMU gets of its surroundings

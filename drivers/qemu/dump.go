@@ -135,7 +135,7 @@ func (r *run) dump(ctx context.Context, file *target, format string, status mach
 	}
 	v.set(func() { v.doing, v.during = phaseDumping, during })
 	defer func() {
-		if err := r.note(func(l *ledger) { l.Phase = phaseSettled }); err != nil {
+		if err := r.note(func(l *ledger) { l.Phase = r.settled() }); err != nil {
 			v.log.Warn("the machine's ledger is out of date: it still says that its memory is being dumped", "error", err)
 		}
 		v.set(func() { v.doing = "" })
@@ -202,12 +202,13 @@ func (r *run) dumpCompleted(e monitor.Event) {
 		failure = &dumpFailure{data.Error}
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.dumping = false
 	select {
 	case r.dumped <- failure:
 	default:
 	}
+	r.mu.Unlock()
+	r.noteDumpOver()
 }
 
 // awaitDump waits until QEMU says that the dump has ended and has let the machine go on.
@@ -265,10 +266,18 @@ func (r *run) askDump(ctx context.Context, tell func(done, total int64)) (over b
 		r.mu.Lock()
 		r.dumping = false
 		r.mu.Unlock()
+		r.noteDumpOver()
 		if progress.Status == "failed" {
 			return true, &dumpFailure{"it does not say why"}
 		}
 		return true, nil
+	}
+	if progress.Status == "none" { // the command did not reach it
+		r.mu.Lock()
+		r.dumping = false
+		r.mu.Unlock()
+		r.noteDumpOver()
+		return true, &dumpFailure{"it has not begun"}
 	}
 	return false, fmt.Errorf("QEMU says that the state of the memory dump is %q", progress.Status)
 }

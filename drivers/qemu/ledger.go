@@ -22,8 +22,9 @@ const (
 	phaseSettled  phase = "settled" // nothing: the machine runs or stands still
 	phaseStarting phase = "starting"
 	phaseStopping phase = "stopping"
-	phaseDumping  phase = "dumping" // the machine stands still, or did before, while its memory is written to a file
-	phaseSaving   phase = "saving"  // its memory is written, to be restored from; then it is ended
+	phaseDumping  phase = "dumping"   // the machine stands still, or did before, while its memory is written to a file
+	phaseDumpLeft phase = "dump left" // no driver waits for the dump that QEMU is at: it was given up, or its driver died
+	phaseSaving   phase = "saving"    // its memory is written, to be restored from; then it is ended
 )
 
 // ledger is what another process has to know of a running machine, as state.json in its runtime directory.
@@ -47,6 +48,8 @@ type ledger struct {
 	// Args is how many arguments QEMU was given, and Digest the sha256 of them, each with a NUL behind it.
 	Args   int    `json:"args"`
 	Digest string `json:"digest"`
+	// Saving is the hidden directory of a SaveSnapshot that is going on.
+	Saving string `json:"saving,omitempty"`
 	// Overlay is the path of the disposable disk.
 	Overlay string `json:"overlay"`
 	// Capture is the recording of the machine's traffic; nil for none.
@@ -123,6 +126,9 @@ func (l *ledger) process() (*process, error) {
 		return l.search()
 	}
 	p, err := attach(l.PID, l.Start)
+	if errors.Is(err, os.ErrProcessDone) {
+		return l.search() // a wrapper may have ended that did not become QEMU but started it
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -132,16 +138,17 @@ func (l *ledger) process() (*process, error) {
 	}
 	if !l.matches(command) {
 		p.release()
-		return nil, os.ErrProcessDone
+		return l.search()
 	}
 	return p, nil
 }
 
-// search looks for the QEMU of a driver that died between starting it and noting its id. The path of the disposable disk is among
-// its arguments, so there is no other one like it.
+// search looks for the QEMU of a driver that died between starting it and noting its id, or whose id is not the noted one. The path
+// of the disposable disk is among its arguments, so there is no other one like it. Between fork and exec it cannot be found; until
+// then it has its driver's lock on the machine, which nobody else can take (flock is the file's, not the process's).
 func (l *ledger) search() (*process, error) {
 	for _, pid := range processes() {
-		if pid == os.Getpid() || !l.matches(commandLine(pid)) {
+		if pid == os.Getpid() || !ours(pid) || !l.matches(commandLine(pid)) {
 			continue
 		}
 		start, err := startTime(pid)
@@ -169,6 +176,9 @@ func (l *ledger) clear() error {
 	if l.Capture != nil {
 		l.lost = l.Capture.finish(false)
 	}
+	if err := l.clearSaving(); err != nil {
+		return err
+	}
 	if l.Overlay == "" {
 		return nil
 	}
@@ -182,5 +192,17 @@ func (l *ledger) clear() error {
 	if err := os.Remove(l.Overlay); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the disposable disk of an earlier run cannot be removed: %w", err)
 	}
+	return nil
+}
+
+// clearSaving removes what a SaveSnapshot has made whose driver is dead.
+func (l *ledger) clearSaving() error {
+	if l.Saving == "" {
+		return nil
+	}
+	if err := os.RemoveAll(l.Saving); err != nil {
+		return fmt.Errorf("what an earlier driver saved of the machine in part cannot be removed: %w", err)
+	}
+	l.Saving = ""
 	return nil
 }

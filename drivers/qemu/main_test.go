@@ -39,6 +39,11 @@ func child(task string) {
 			if err = m.StartCapture(context.Background(), "vm", machinery.Capture{Path: dir + "/x.pcap"}); err == nil {
 				go m.RestoreStart(context.Background(), "vm")
 			}
+		case "dump":
+			if err = m.NoRestoreStart(context.Background(), "vm"); err == nil {
+				go m.DumpMemoryFormat(context.Background(), "vm", dir+"/dumps/dump", "kdump-zlib")
+				err = untilDumping(m)
+			}
 		case "start for ever":
 			go m.RestoreStart(context.Background(), "vm")
 		}

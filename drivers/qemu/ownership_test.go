@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/machinery"
+	"golang.org/x/sys/unix"
 )
 
 func TestWhileOneDriverHoldsAMachineAnotherGetsBusyAndMayRead(t *testing.T) {
@@ -233,59 +234,169 @@ func changeLedger(t *testing.T, m *Machinery, name string, change func(l *ledger
 	}
 }
 
+// bystander is a process that has nothing to do with any machine.
+func bystander(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("sleep", append([]string{"300"}, args...)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { killChild(cmd) })
+	return cmd
+}
+
+func mustLive(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if _, err := attachNow(cmd.Process.Pid); err != nil {
+		t.Errorf("the bystander %d does not live any more: %v", cmd.Process.Pid, err)
+	}
+}
+
+// attachNow is whether a process lives, and is no zombie.
+func attachNow(pid int) (uint64, error) {
+	start, err := startTime(pid)
+	if err != nil {
+		return 0, err
+	}
+	p, err := attach(pid, start)
+	if err != nil {
+		return 0, err
+	}
+	p.release()
+	return start, nil
+}
+
 func TestAStrangerWithTheSameProcessIDIsLeftAlone(t *testing.T) {
 	snaps := realSnapshots(t)
-	for what, change := range map[string]func(*ledger){
-		"another start time":   func(l *ledger) { l.PID = os.Getpid() },
-		"another boot":         func(l *ledger) { l.Boot = "00000000-0000-0000-0000-000000000000" },
-		"another command line": func(l *ledger) { l.PID, l.Start = os.Getpid(), mustStart(t) },
-	} {
-		t.Run(what, func(t *testing.T) {
-			s := newSite(t)
-			s.add("vm", snaps.disk, snaps.paused)
-			m := s.open(machinery.Options{})
-			if err := m.RestoreStart(limit(t), "vm"); err != nil {
-				t.Fatal(err)
-			}
-			p := m.byName["vm"].run.proc
-			if err := m.Close(); err != nil {
-				t.Fatal(err)
-			}
-			changeLedger(t, m, "vm", change)
-			m = s.open(machinery.Options{})
-			mustState(t, m, "vm", machinery.StatePoweroff, "")
-			mustKind(t, m.Stop(limit(t), "vm"), machinery.ErrStateReached)
-			if what == "another boot" {
-				if !alive(p.pid) {
-					t.Error("the process was ended, though by the ledger it is another boot's")
-				}
-			}
-			// Its disk is in use, so that it is not removed, neither by Stop nor by a start that finds it.
-			overlay := m.byName["vm"].overlay
-			err := m.RestoreStart(limit(t), "vm")
-			mustKind(t, err, machinery.ErrHypervisor)
-			if !strings.Contains(err.Error(), overlay) || !fileExists(overlay) {
-				t.Errorf("%v does not name %s, or that was removed", err, overlay)
-			}
-			// The QEMU that the ledger does not name any more is this test's to end.
-			again, err := attach(p.pid, p.start)
-			if err != nil {
-				t.Fatal(err)
-			}
-			again.kill()
-			if !again.wait(cleanupTime) {
-				t.Error("QEMU does not end")
-			}
-			again.release()
-			if err := m.RestoreStart(limit(t), "vm"); err != nil {
-				t.Fatal(err)
-			}
-			if err := m.Stop(limit(t), "vm"); err != nil {
-				t.Fatal(err)
-			}
-			s.clean()
-		})
+	stranger := bystander(t)
+	start, err := attachNow(stranger.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
 	}
+	changes := map[string]func(*ledger){
+		"another start time":   func(l *ledger) { l.PID = stranger.Process.Pid },
+		"another command line": func(l *ledger) { l.PID, l.Start = stranger.Process.Pid, start },
+	}
+	for what, change := range changes {
+		for _, runs := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, QEMU runs: %v", what, runs), func(t *testing.T) {
+				s := newSite(t)
+				s.add("vm", snaps.disk, snaps.paused)
+				m := s.open(machinery.Options{})
+				if err := m.RestoreStart(limit(t), "vm"); err != nil {
+					t.Fatal(err)
+				}
+				pid := m.pid("vm")
+				if err := m.Close(); err != nil {
+					t.Fatal(err)
+				}
+				changeLedger(t, m, "vm", change)
+				m = s.open(machinery.Options{})
+				if runs {
+					// Found by its command line.
+					mustState(t, m, "vm", machinery.StatePaused, reasonFromSnapshot)
+					if err := m.HandlePaused(limit(t), "vm"); err != nil {
+						t.Fatal(err)
+					}
+					if got := m.pid("vm"); got != pid {
+						t.Errorf("process %d was taken over, want %d", got, pid)
+					}
+					if err := m.Stop(limit(t), "vm"); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					endProcess(t, pid)
+					mustState(t, m, "vm", machinery.StatePoweroff, "")
+					mustKind(t, m.Stop(limit(t), "vm"), machinery.ErrStateReached)
+				}
+				mustLive(t, stranger)
+				s.clean()
+			})
+		}
+	}
+}
+
+// endProcess kills a process of this test's machines and waits for its end.
+func endProcess(t *testing.T, pid int) {
+	t.Helper()
+	start, err := startTime(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := attach(pid, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.release()
+	p.kill()
+	if !p.wait(cleanupTime) {
+		t.Errorf("process %d does not end", pid)
+	}
+}
+
+func TestALedgerFromAnotherBootMeansNoProcessOfThisOne(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.paused)
+	m := s.open(machinery.Options{})
+	if err := m.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	pid := m.pid("vm")
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	changeLedger(t, m, "vm", func(l *ledger) { l.Boot = "00000000-0000-0000-0000-000000000000" })
+	m = s.open(machinery.Options{})
+	mustState(t, m, "vm", machinery.StatePoweroff, "")
+	mustKind(t, m.Stop(limit(t), "vm"), machinery.ErrStateReached)
+	if _, err := attachNow(pid); err != nil {
+		t.Errorf("the process was ended, though by the ledger it is another boot's: %v", err)
+	}
+	// Its disk is in use, so that it is not removed, neither by Stop nor by a start that finds it.
+	overlay := m.byName["vm"].overlay
+	err := m.RestoreStart(limit(t), "vm")
+	mustKind(t, err, machinery.ErrHypervisor)
+	if !strings.Contains(err.Error(), overlay) || !fileExists(overlay) {
+		t.Errorf("%v does not name %s, or that was removed", err, overlay)
+	}
+	endProcess(t, pid) // the ledger does not name it any more, so that it is this test's to end
+	if err := m.RestoreStart(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Stop(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	s.clean()
+}
+
+func TestAQEMUThatAWrapperStartedInsteadOfBecomingItIsFoundAfterBothDriverAndWrapperDied(t *testing.T) {
+	snaps := realSnapshots(t)
+	s := newSite(t)
+	s.add("vm", snaps.disk, snaps.running)
+	s.write("qemu", []byte("#!/bin/sh\nqemu-system-x86_64 \"$@\"\nexit $?\n"))
+	if err := os.Chmod(filepath.Join(s.dir, "qemu"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.config.QEMU = filepath.Join(s.dir, "qemu")
+	killChild(startChild(t, s, "restore", true))
+	m := s.open(machinery.Options{})
+	l, err := readLedger(m.byName["vm"].dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := os.FindProcess(l.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Kill(); err != nil { // the wrapper alone
+		t.Fatal(err)
+	}
+	mustState(t, m, "vm", machinery.StateRunning, "")
+	if err := m.Stop(limit(t), "vm"); err != nil {
+		t.Fatal(err)
+	}
+	s.clean()
 }
 
 func TestAQEMUWhoseIDWasNeverNotedIsFoundByItsCommandLine(t *testing.T) {
@@ -335,21 +446,44 @@ func TestALedgerThatCannotBeUnderstoodIsLeftAloneAndNamed(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"{", `{"version": 99}`, ""} {
-		path := filepath.Join(dir, stateFile)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err := m.State(limit(t), "vm")
-		for _, err := range []error{err, m.RestoreStart(limit(t), "vm"), m.Stop(limit(t), "vm")} {
-			mustKind(t, err, machinery.ErrHypervisor)
-			if !strings.Contains(err.Error(), path) {
-				t.Errorf("%q: %v does not name %s", text, err, path)
+	path := filepath.Join(dir, stateFile)
+	text := func(text string) func() error {
+		return func() error { return os.WriteFile(path, []byte(text), 0o600) }
+	}
+	elsewhere := filepath.Join(s.dir, "elsewhere")
+	s.write("elsewhere", []byte("{}"))
+	for what, put := range map[string]func() error{
+		"cut off":              text("{"),
+		"of another version":   text(`{"version": 99}`),
+		"empty":                text(""),
+		"of wrong types":       text(`{"version": 1, "pid": "one"}`),
+		"too long":             text(`{"machine": "` + strings.Repeat("x", 2<<20) + `"}`),
+		"a symbolic link":      func() error { return os.Symlink(elsewhere, path) },
+		"a pipe nobody writes": func() error { return unix.Mkfifo(path, 0o600) },
+		"a directory":          func() error { return os.Mkdir(path, 0o700) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			if err := put(); err != nil {
+				t.Fatal(err)
 			}
-		}
-		if data, err := os.ReadFile(path); err != nil || string(data) != text {
-			t.Errorf("the ledger is %q, %v; want it left as %q", data, err, text)
-		}
+			before, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = m.State(limit(t), "vm")
+			for _, err := range []error{err, m.RestoreStart(limit(t), "vm"), m.Stop(limit(t), "vm")} {
+				mustKind(t, err, machinery.ErrHypervisor)
+				if !strings.Contains(err.Error(), path) {
+					t.Errorf("%v does not name %s", err, path)
+				}
+			}
+			if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) || after.Size() != before.Size() {
+				t.Errorf("the ledger was changed: %v, %v", after, err)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)

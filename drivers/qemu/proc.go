@@ -63,8 +63,12 @@ func processes() []int {
 	return pids
 }
 
-// alive is whether a process of that id exists, whoever it belongs to.
-func alive(pid int) bool {
-	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
-	return pid > 0 && err == nil
+// ours is whether a process may be one that this user started: others could give theirs any command line. Root may have started
+// one that went on as somebody else.
+func ours(pid int) bool {
+	if os.Geteuid() == 0 {
+		return true
+	}
+	info, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	return err == nil && owner(info) == os.Geteuid()
 }

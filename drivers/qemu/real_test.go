@@ -308,7 +308,7 @@ func readSite(dir string) Config {
 	if wrapper := filepath.Join(dir, "qemu"); fileExists(wrapper) {
 		qemu = wrapper
 	}
-	return Config{QEMU: qemu, DisposableDir: filepath.Join(dir, "disposable"), AllowArguments: []string{"-netdev stream"}, Machines: []MachineConfig{{Name: "vm",
+	return Config{QEMU: qemu, DisposableDir: filepath.Join(dir, "disposable"), AllowArguments: []string{"-netdev stream", "-device loader"}, Machines: []MachineConfig{{Name: "vm",
 		Disk: filepath.Join(dir, "vm0/disk"), Snapshot: filepath.Join(dir, "vm0/snapshot"), Info: filepath.Join(dir, "vm0/machineinfo.json")}}}
 }
 

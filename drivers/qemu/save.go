@@ -118,8 +118,16 @@ func (v *vm) save(ctx context.Context, o SaveOptions) (_ Saved, err error) {
 	if err := s.prepare(); err != nil {
 		return Saved{}, err
 	}
-	defer os.RemoveAll(s.part)
 	r := v.run
+	if err := r.note(func(l *ledger) { l.Saving = s.part }); err != nil {
+		v.log.Debug("what is saved is not in the ledger", "error", err)
+	}
+	defer func() {
+		_ = os.RemoveAll(s.part)
+		if err := r.note(func(l *ledger) { l.Saving = "" }); err != nil {
+			v.log.Debug("the ledger still tells of what was to be saved", "error", err)
+		}
+	}()
 	if err := s.memory(ctx, r); err != nil {
 		return Saved{}, err
 	}

@@ -121,7 +121,7 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 				standing = "" // it stands for want of its disks
 			}
 		}
-		return statusOfRun(state, standing, l.Phase == phaseDumping)
+		return statusOfRun(state, standing, l.Phase.dumping())
 	}
 	why := func() string { return fmt.Sprintf("its QEMU (process %d) has ended", p.pid) }
 	return v.ask(ctx, p, means, why, v.readState)

@@ -24,7 +24,13 @@ func (v *vm) takeOver(ctx context.Context, op machinery.Op) (status machinery.St
 			}
 		}
 	}
-	status, err = v.state(ctx)
+	if status, err = v.state(ctx); err == nil && v.run != nil && status.Reason != reasonNoAnswer && v.run.dumpIsLeft() {
+		if err := v.run.awaitLeftDump(ctx, op); err != nil {
+			leave(err)
+			return status, func(error) {}, err
+		}
+		status, err = v.state(ctx)
+	}
 	if err != nil {
 		err = fail(op, v.machine.Name, machinery.KindOf(err), err, "the operation cannot be done without knowing the machine's state")
 		leave(err)

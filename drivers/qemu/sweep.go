@@ -1,0 +1,139 @@
+//go:build linux
+
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/machineries/machineries/machinery"
+)
+
+// Sweep removes what is left of a run that Account has listed. Everything is looked at again with the machine's lock held, so that
+// what a driver has taken since is ErrBusy and stays as it is. With end a QEMU that runs and that nobody holds is ended as by Stop.
+func (d *Machinery) Sweep(ctx context.Context, id string, end bool) error {
+	if err := d.mayAccount(ctx, machinery.OpSweep); err != nil {
+		return err
+	}
+	dir := filepath.Join(d.runtimeDir, id)
+	var v *vm
+	for _, own := range d.machines {
+		if own.dir == dir {
+			v = own
+		}
+	}
+	if v == nil {
+		if !keyed.MatchString(id) || !fileIsThere(dir) {
+			return fail(machinery.OpSweep, id, machinery.ErrNotFound, nil, "there is no run of this id below %s", d.runtimeDir)
+		}
+		v = d.foundVM(dir)
+	}
+	t, err := v.turns.take(ctx, machinery.OpSweep)
+	if err != nil {
+		return v.notMyTurn(ctx, machinery.OpSweep, err)
+	}
+	defer t.done()
+	return v.sweep(t.ctx, end)
+}
+
+// sweep is Sweep for whoever has the turn.
+func (v *vm) sweep(ctx context.Context, end bool) error {
+	const op = machinery.OpSweep
+	refuse := func(kind, err error, format string, args ...any) error {
+		return fail(op, v.machine.Name, kind, err, format, args...)
+	}
+	if v.run != nil {
+		return refuse(machinery.ErrBusy, nil, "this driver holds the machine; stop it instead")
+	}
+	if v.untouched() {
+		orphan, why := v.orphan()
+		switch {
+		case !orphan:
+			return refuse(machinery.ErrNotFound, nil, "nothing is left of a run of the machine")
+		case why != "":
+			return refuse(machinery.ErrBusy, nil, "the disposable disk %s is left alone: %s", v.overlay, why)
+		}
+		return v.sweepOrphan()
+	}
+	h, err := acquire(v.dir)
+	if err != nil {
+		if busy, is := errors.AsType[*heldError](err); is {
+			return refuse(machinery.ErrBusy, nil, "%v", busy)
+		}
+		return refuse(machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.dir)
+	}
+	l, err := readLedger(v.dir)
+	if err != nil {
+		if why := whyNotOurs(v.dir); why != "" {
+			h.unlock()
+			return refuse(machinery.ErrUnexpectedState, err, "%s is left alone: %s", v.dir, why)
+		}
+		v.log.Info("removing a runtime directory whose ledger cannot be understood", "dir", v.dir, "error", err)
+		return v.removed(h, nil)
+	}
+	if l == nil {
+		return v.removed(h, nil)
+	}
+	p, err := l.process()
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		v.log.Info("clearing what an earlier run left", "pid", l.PID, "owner", l.Owner)
+		if err := l.clear(); err != nil {
+			h.unlock() // the ledger stays, to try again
+			return refuse(machinery.ErrHypervisor, err, "something is left")
+		}
+		err = nil
+		if l.Overlay != "" && fileIsThere(l.Overlay) {
+			err = fmt.Errorf("the disposable disk %s is in use, by a QEMU that this driver does not know; it is left alone", l.Overlay)
+		}
+		return v.removed(h, err)
+	case err != nil:
+		h.unlock()
+		return refuse(machinery.ErrHypervisor, err, "it cannot be told whether the machine's QEMU runs")
+	}
+	pid := p.pid
+	p.release()
+	h.unlock()
+	if !end {
+		return refuse(machinery.ErrUnexpectedState, nil, "the machine runs (process %d), and nobody holds it; it is ended only on request", pid)
+	}
+	if err := v.adopt(ctx, op); err != nil {
+		if errors.Is(err, errNothingLeft) {
+			return nil // it went off meanwhile
+		}
+		return err
+	}
+	err = v.endRun(ctx, op)
+	v.detach() // from one that does not end
+	return err
+}
+
+// removed takes the runtime directory away; err is what went wrong before.
+func (v *vm) removed(h *hold, err error) error {
+	err = errors.Join(err, h.remove())
+	if _, is := held(v.dir); err == nil && !is && fileIsThere(v.dir) {
+		err = fmt.Errorf("%s has files that are not this driver's", v.dir)
+	}
+	if err != nil {
+		return fail(machinery.OpSweep, v.machine.Name, machinery.ErrHypervisor, err, "something could not be removed")
+	}
+	return nil
+}
+
+// sweepOrphan removes the machine's disposable disk, of which no run tells. Until it is gone it is locked as one that is being made.
+func (v *vm) sweepOrphan() error {
+	image, err := takeImage(v.overlay)
+	if errors.Is(err, errImageInUse) {
+		return fail(machinery.OpSweep, v.machine.Name, machinery.ErrBusy, nil, "the disposable disk %s is left alone: something has begun to use it", v.overlay)
+	}
+	if image != nil {
+		defer image.Close()
+	}
+	if err := removeOverlay(v.overlay); err != nil {
+		return fail(machinery.OpSweep, v.machine.Name, machinery.ErrHypervisor, err, "the disposable disk cannot be removed")
+	}
+	return nil
+}
