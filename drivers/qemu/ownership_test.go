@@ -261,7 +261,7 @@ func TestAStrangerWithTheSameProcessIDIsLeftAlone(t *testing.T) {
 				}
 			}
 			// Its disk is in use, so that it is not removed, neither by Stop nor by a start that finds it.
-			overlay := m.byName["vm"].overlay
+			overlay := m.byName["vm"].overlays[0]
 			err := m.RestoreStart(limit(t), "vm")
 			mustKind(t, err, machinery.ErrHypervisor)
 			if !strings.Contains(err.Error(), overlay) || !fileExists(overlay) {
