@@ -137,6 +137,7 @@ var offered = map[conformance.Feature]bool{
 	conformance.FeatureLeftovers:   true,
 	conformance.FeatureDump:        true,
 	conformance.FeatureDisplay:     true,
+	conformance.FeatureSecondDisk:  true,
 	conformance.FeatureProcess:     true,
 	conformance.FeatureDangerous:   true,
 	conformance.FeatureNetwork:     true,

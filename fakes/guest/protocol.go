@@ -37,8 +37,12 @@ const TicksPerSecond = 250
 // FrameTimeout is the number of ticks after which a request that was begun and not finished is forgotten.
 const FrameTimeout = TicksPerSecond
 
-// Slots is the number of memory marks, and of disk marks.
-const Slots = 16
+// Slots is the number of memory marks, and of the marks of each disk. The slot of a mark on the machine's second disk is SecondDisk
+// more than that of the same mark on the first.
+const (
+	Slots      = 16
+	SecondDisk = Slots
+)
 
 // Op says what a request asks for, what a reply answers, or what an event tells.
 type Op byte
