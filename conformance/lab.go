@@ -224,6 +224,10 @@ const (
 	// and leaves it so.
 	FaultChangeDisk FaultKind = "change-disk"
 
+	// FaultChangeSecondDisk: someone else writes to the machine's second disk,
+	// and leaves it so.
+	FaultChangeSecondDisk FaultKind = "change-second-disk"
+
 	// FaultSlowStart: the hypervisor needs Fault.Delay longer to start.
 	FaultSlowStart FaultKind = "slow-start"
 	// FaultRefuseStart: the hypervisor ends at once with exit status 1,

@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"strings"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/machineries/machineries/machinery"
@@ -12,6 +14,10 @@ var mediaSpecs = []spec{
 		Rule:   "After a restore every disk that the guest can write to is the snapshot's, not only the first; or the machine is refused as wrongly configured.",
 		Why:    "Malware that has written to the second disk would be there in every analysis after.",
 		Source: "machinery.Machinery, RestoreStart"}, mediaRevert},
+	{Requirement{ID: "MM-MEDIA-002", Level: Must, Op: machinery.OpRestoreStart, Needs: []Feature{FeatureGuest, FeatureSecondDisk, FaultFeature(FaultChangeSecondDisk)},
+		Rule:   "A machine whose second disk was changed since its snapshot was made is refused as wrongly configured; the error names that disk.",
+		Why:    "What the restored guest has of that disk in memory would be wrong, and it would destroy its file systems.",
+		Source: "machinery.Machinery, RestoreStart"}, mediaChanged},
 	{Requirement{ID: "MM-MEDIA-003", Level: Must, Op: machinery.OpRestoreStart, Needs: []Feature{FeatureGuest, FeatureSecondDisk},
 		Rule:   "What the guest writes to any of its disks does not change the files of the machine; or the machine is refused as wrongly configured.",
 		Why:    "The snapshot fits the disks as they were when it was made.",
@@ -68,6 +74,21 @@ func (w *World) mediaFresh(g Guest, when string) {
 	if got := w.second(g, markSlot); got != noMark {
 		w.Failf("the guest, %s, has the mark %#x on its second disk in slot %d, which a run before has written; the snapshot has none", when, got, markSlot)
 	}
+}
+
+func mediaChanged(w *World) {
+	h := w.Open(MachineSpec{SecondDisk: true})
+	if !h.restoredOrRefused("a") {
+		return
+	}
+	h.stopped("a", "a machine with a second disk")
+	w.inject("a", FaultChangeSecondDisk)
+	err := h.RestoreStart("a")
+	w.Kind(err, machinery.ErrConfig, "after someone wrote to its second disk, restoring the machine")
+	if disk := w.bench.Saved("a").Files["second disk"]; disk != "" && !strings.Contains(err.Error(), disk) {
+		w.Failf("the error for a machine whose second disk was changed does not name it, %s: %v", disk, err)
+	}
+	h.Off("a", "after the restore was refused")
 }
 
 func mediaOriginals(w *World) {

@@ -155,6 +155,8 @@ var offered = map[conformance.Feature]bool{
 	conformance.FaultFeature(conformance.FaultSlowDump):      true,
 	conformance.FaultFeature(conformance.FaultNoProgram):     true,
 	conformance.FaultFeature(conformance.FaultChangeDisk):    true,
+
+	conformance.FaultFeature(conformance.FaultChangeSecondDisk): true,
 }
 
 // Offers implements conformance.Lab.

@@ -53,7 +53,7 @@ const (
 	OpCounter   Op = 'c' // value: ticks since boot; stands still while paused, goes on from a snapshot's value
 	OpGetMemory Op = 'g' // value: memory mark slot; 0 since boot until set
 	OpSetMemory Op = 's' // sets memory mark slot to value
-	OpGetDisk   Op = 'r' // value: disk mark slot as it is on the disk; 0 where none was written
+	OpGetDisk   Op = 'r' // value: disk mark slot as it is on the disk; 0 where none was written. Without a second disk its slots are StatusDiskError
 	OpSetDisk   Op = 'w' // writes value to disk mark slot
 	OpButton    Op = 'b' // slot is a ButtonMode, value the ticks to wait in ButtonLate; ends a wait under way
 	OpPresses   Op = 'p' // value: presses of the power button that the guest has seen since boot
