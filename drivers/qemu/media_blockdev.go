@@ -22,8 +22,8 @@ type blockNode struct {
 	value string
 	list  []setting         // what it has, if it is not JSON
 	has   map[string]string // by the keys that it has without JSON, such as file.filename
-	// asked says that its file gets an overlay; placed that it has the path of the disposable disk.
-	asked, placed bool
+	// placed says that it has the path of the disposable disk.
+	placed bool
 }
 
 // parseBlockNode reads the value of -blockdev as QEMU does: JSON, or settings of which the first may be the driver without its key.
