@@ -106,6 +106,8 @@ type ProcessViewer interface {
 type Saved struct {
 	// Memory and Disk are the marks in slot 0 of the guest's memory and disk.
 	Memory, Disk uint32
+	// SecondDisk is the mark in slot 0 of its second disk, if it has one.
+	SecondDisk uint32
 	// Counter is the guest's tick counter shortly before it was saved.
 	Counter uint32
 	// Files are the files that make up the machine and its snapshot, by what
@@ -131,7 +133,8 @@ type Guest interface {
 	// Memory and SetMemory read and write a mark in the guest's memory.
 	Memory(ctx context.Context, slot int) (uint32, error)
 	SetMemory(ctx context.Context, slot int, value uint32) error
-	// Disk and SetDisk read and write a mark on the guest's disk.
+	// Disk and SetDisk read and write a mark on the guest's disk. Slots from
+	// [SecondDisk] on are those of its second disk.
 	Disk(ctx context.Context, slot int) (uint32, error)
 	SetDisk(ctx context.Context, slot int, value uint32) error
 	// PowerOff makes the guest switch itself off, Hang makes it stand still
@@ -147,6 +150,10 @@ type Guest interface {
 	// Gone is closed when the guest's run is over.
 	Gone() <-chan struct{}
 }
+
+// SecondDisk is what the slot of a mark on the second disk is more than that of
+// the same mark on the first.
+const SecondDisk = 16
 
 // ButtonMode is what a guest does when its power button is pressed.
 type ButtonMode string
@@ -181,6 +188,9 @@ const (
 	FeatureProcess Feature = "process"
 	// FeatureDangerous: the lab can make machines that are [Dangerous].
 	FeatureDangerous Feature = "dangerous"
+	// FeatureSecondDisk: the lab can make machines with a second disk, which
+	// their guests read and write.
+	FeatureSecondDisk Feature = "second-disk"
 	// FeatureDisplay: the lab's machines have a display, unless they are
 	// headless.
 	FeatureDisplay Feature = "display"
@@ -213,6 +223,10 @@ const (
 	// FaultChangeDisk: someone else writes to the machine's configured disk,
 	// and leaves it so.
 	FaultChangeDisk FaultKind = "change-disk"
+
+	// FaultChangeSecondDisk: someone else writes to the machine's second disk,
+	// and leaves it so.
+	FaultChangeSecondDisk FaultKind = "change-second-disk"
 
 	// FaultSlowStart: the hypervisor needs Fault.Delay longer to start.
 	FaultSlowStart FaultKind = "slow-start"
@@ -303,6 +317,8 @@ type MachineSpec struct {
 	Headless bool
 	// Network gives the machine a network card that is connected to the lab.
 	Network bool
+	// SecondDisk gives the machine a second disk that its guest can write to.
+	SecondDisk bool
 	// Faults are the faults that strike at the machine's starts, and those
 	// that have to be announced to be injected later.
 	Faults []Fault

@@ -68,7 +68,7 @@ func catalogue() []spec {
 	var all []spec
 	for _, area := range [][]spec{
 		loadSpecs, stateSpecs, restoreSpecs, startFailureSpecs, stopSpecs, pausedSpecs,
-		bootSpecs, acpiSpecs, dumpSpecs, screenshotSpecs, captureSpecs, versionSpecs, dependencySpecs, watchSpecs,
+		mediaSpecs, bootSpecs, acpiSpecs, dumpSpecs, screenshotSpecs, captureSpecs, versionSpecs, dependencySpecs, watchSpecs,
 		errorSpecs, optionalSpecs, queueSpecs, ownershipSpecs, hardeningSpecs, cleanSpecs,
 	} {
 		all = append(all, area...)

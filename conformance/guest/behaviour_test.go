@@ -103,7 +103,8 @@ func refuses(t *testing.T, mk maker) {
 		{'q', 0, guest.StatusUnknownOp}, {0, 0, guest.StatusUnknownOp}, {0xA5, 0, guest.StatusUnknownOp},
 		{guest.OpBooted, 0, guest.StatusUnknownOp}, {guest.OpPower, 0, guest.StatusUnknownOp},
 		{guest.OpGetMemory, 16, guest.StatusBadSlot}, {guest.OpSetMemory, 16, guest.StatusBadSlot},
-		{guest.OpGetDisk, 16, guest.StatusBadSlot}, {guest.OpSetDisk, 255, guest.StatusBadSlot},
+		{guest.OpGetDisk, 32, guest.StatusBadSlot}, {guest.OpSetDisk, 255, guest.StatusBadSlot},
+		{guest.OpGetDisk, 16, guest.StatusDiskError}, {guest.OpSetDisk, 31, guest.StatusDiskError}, // there is no second disk
 		{guest.OpButton, 3, guest.StatusBadSlot},
 	} {
 		_, err := c.do(ctx, tt.op, tt.slot, 7)

@@ -315,8 +315,8 @@ operations:
         operation 'c', 0xFF, do_counter
         operation 'g', SLOTS - 1, do_get_memory
         operation 's', SLOTS - 1, do_set_memory
-        operation 'r', SLOTS - 1, do_get_disk
-        operation 'w', SLOTS - 1, do_set_disk
+        operation 'r', 2 * SLOTS - 1, do_get_disk
+        operation 'w', 2 * SLOTS - 1, do_set_disk
         operation 'b', 2, do_button
         operation 'p', 0xFF, do_presses
         operation 'h', 0xFF, do_hang
@@ -390,15 +390,21 @@ disk_failed:
         mov     dword [reply_value], 0
         ret
 
-; disk does the int 13h function in ax with the sector of mark di. Carry tells of an error.
+; disk does the int 13h function in ax with the sector of mark di. Carry tells of an error. From SLOTS on marks are
+; those of the second disk, which the BIOS has at the number behind that of the disk that it booted from.
 disk:
+        mov     dl, [drive]
+        cmp     di, SLOTS
+        jb      .first
+        sub     di, SLOTS
+        inc     dl
+.first:
         add     di, FIRST_MARK_LBA
         movzx   edi, di
         mov     [packet.lba], edi
         mov     dword [packet.lba + 4], 0
         mov     dword [packet.size], 0x00010010
         mov     dword [packet.to], SECTOR
-        mov     dl, [drive]
         mov     si, packet
         int     0x13
         sti

@@ -34,12 +34,13 @@ func (c *Client) SetMemory(ctx context.Context, slot int, value uint32) error {
 	return err
 }
 
-// Disk reads disk mark slot (0 to 15) from the machine's disk: 0 if none was written.
+// Disk reads disk mark slot (0 to 15) from the machine's disk: 0 if none was written. The slots from 16 to 31 are those of its second
+// disk; without one the status is StatusDiskError.
 func (c *Client) Disk(ctx context.Context, slot int) (uint32, error) {
 	return c.slot(ctx, guest.OpGetDisk, slot, 0)
 }
 
-// SetDisk writes disk mark slot (0 to 15) to the machine's disk.
+// SetDisk writes disk mark slot (0 to 15) to the machine's disk, or (16 to 31) to its second disk.
 func (c *Client) SetDisk(ctx context.Context, slot int, value uint32) error {
 	_, err := c.slot(ctx, guest.OpSetDisk, slot, value)
 	return err
@@ -77,8 +78,12 @@ func (c *Client) PowerOff(ctx context.Context) error {
 }
 
 func (c *Client) slot(ctx context.Context, op guest.Op, slot int, value uint32) (uint32, error) {
-	if slot < 0 || slot >= guest.Slots {
-		return 0, fmt.Errorf("the guest has no slot %d: slots are 0 to %d", slot, guest.Slots-1)
+	slots := guest.Slots
+	if op == guest.OpGetDisk || op == guest.OpSetDisk {
+		slots += guest.SecondDisk
+	}
+	if slot < 0 || slot >= slots {
+		return 0, fmt.Errorf("the guest has no slot %d: slots are 0 to %d", slot, slots-1)
 	}
 	return c.do(ctx, op, byte(slot), value)
 }

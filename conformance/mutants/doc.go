@@ -28,7 +28,7 @@ type Mutant struct {
 func All() []Mutant {
 	var all []Mutant
 	for _, area := range [][]Mutant{loadMutants(), stateMutants(), restoreMutants(), failMutants(), stopMutants(), pausedMutants(),
-		bootMutants(), acpiMutants(), dumpMutants(), screenshotMutants(), captureMutants(), hostMutants(), watchMutants(), errorMutants(), queueMutants(), ownerMutants(), hardeningMutants(), cleanMutants()} {
+		mediaMutants(), bootMutants(), acpiMutants(), dumpMutants(), screenshotMutants(), captureMutants(), hostMutants(), watchMutants(), errorMutants(), queueMutants(), ownerMutants(), hardeningMutants(), cleanMutants()} {
 		all = append(all, area...)
 	}
 	return all

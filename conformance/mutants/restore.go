@@ -57,7 +57,7 @@ func restoreMutants() []Mutant {
 				_ = os.Chtimes(machine(c, name).Snapshot, time.Now(), time.Now())
 				return inner.RestoreStart(ctx, name)
 			}}
-		}, "MM-RESTORE-015"),
+		}, "MM-RESTORE-015", "MM-MEDIA-002"),
 		rewire("restores plain snapshots only", nil, plainOnly, "MM-RESTORE-009"),
 		wrap("cannot restore what was not stopped", func(inner *qemu.Machinery) machinery.Machinery {
 			started := newSet()

@@ -98,7 +98,7 @@ func (b *bench) RuntimeDir() string { return filepath.Join(b.dir, "run") }
 
 // machine makes the files of one machine and plans its faults.
 func (b *bench) machine(ctx context.Context, number int, spec conformance.MachineSpec) (*machine, error) {
-	s, err := b.lab.saved(ctx, template{paused: spec.SavedPaused, variant: number, headless: spec.Headless, network: spec.Network})
+	s, err := b.lab.saved(ctx, template{paused: spec.SavedPaused, variant: number, headless: spec.Headless, network: spec.Network, second: spec.SecondDisk})
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +120,10 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 		}
 	}
 	args := append(b.lab.deviceArgs(m.socket, net, s.template), driveArg("%DISPOSABLE_DISK_PATH%")...)
+	if spec.SecondDisk {
+		m.files["second disk"] = filepath.Join(dir, "second.raw")
+		args = append(args, secondArg(m.files["second disk"])...)
+	}
 	if spec.Damage == conformance.Dangerous {
 		args = append(args, dangerousOption, filepath.Join(dir, "qemu.log"))
 	}
@@ -156,6 +160,11 @@ func (m *machine) close() error {
 func (b *bench) fill(ctx context.Context, m *machine) error {
 	if err := copyFile(m.files["disk"], m.saved.disk); err != nil {
 		return err
+	}
+	if second := m.files["second disk"]; second != "" {
+		if err := copyFile(second, m.saved.second); err != nil {
+			return err
+		}
 	}
 	from := m.saved
 	if m.spec.Damage == conformance.SnapshotForeign {
@@ -207,7 +216,7 @@ func (b *bench) Saved(name string) conformance.Saved {
 		// 7.2.22: "Size mismatch: pc.ram: 0x2000000 != 0x1000000".
 		files["hypervisor says"] = "Size mismatch"
 	}
-	return conformance.Saved{Memory: m.saved.memory, Disk: m.saved.onDisk, Counter: m.saved.counter, Files: files}
+	return conformance.Saved{Memory: m.saved.memory, Disk: m.saved.onDisk, SecondDisk: m.saved.onSecond, Counter: m.saved.counter, Files: files}
 }
 
 // Guest implements conformance.Bench.

@@ -71,6 +71,8 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 		return b.signal(ctx, m, syscall.SIGSTOP)
 	case conformance.FaultChangeDisk:
 		return changeDisk(m.files["disk"])
+	case conformance.FaultChangeSecondDisk:
+		return changeDisk(m.files["second disk"])
 	case conformance.FaultNoProgram:
 		return os.Rename(b.install.Emulator, b.hiddenEmulator())
 	case conformance.FaultStrangerPause:

@@ -137,6 +137,7 @@ var offered = map[conformance.Feature]bool{
 	conformance.FeatureLeftovers:   true,
 	conformance.FeatureDump:        true,
 	conformance.FeatureDisplay:     true,
+	conformance.FeatureSecondDisk:  true,
 	conformance.FeatureProcess:     true,
 	conformance.FeatureDangerous:   true,
 	conformance.FeatureNetwork:     true,
@@ -154,6 +155,8 @@ var offered = map[conformance.Feature]bool{
 	conformance.FaultFeature(conformance.FaultSlowDump):      true,
 	conformance.FaultFeature(conformance.FaultNoProgram):     true,
 	conformance.FaultFeature(conformance.FaultChangeDisk):    true,
+
+	conformance.FaultFeature(conformance.FaultChangeSecondDisk): true,
 }
 
 // Offers implements conformance.Lab.

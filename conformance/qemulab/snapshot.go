@@ -38,13 +38,17 @@ type template struct {
 	headless bool
 	// network: it has a network card.
 	network bool
+	// second: it has a second disk.
+	second bool
 }
 
 // saved is a disk and a snapshot that belong together.
 type saved struct {
 	template       template
 	disk, snapshot string
+	second         string // the second disk, a raw one; empty without
 	memory, onDisk uint32
+	onSecond       uint32
 	counter        uint32
 	kinds          map[conformance.SnapshotKind]string
 }
@@ -91,6 +95,12 @@ func driveArg(path string) []string {
 	return []string{"-drive", "file=" + path + ",if=ide,format=qcow2"}
 }
 
+// secondArg is a machine's second disk on the command line, in another way than
+// the first, without what a driver would put its own path for.
+func secondArg(path string) []string {
+	return []string{"-drive", "file=" + path + ",if=ide,index=1,format=raw"}
+}
+
 // saved returns the snapshot of a template, making it if need be.
 func (l *Lab) saved(ctx context.Context, t template) (*saved, error) {
 	l.mu.Lock()
@@ -125,6 +135,12 @@ func (l *Lab) save(ctx context.Context, dir string, t template) (s *saved, err e
 	if err := makeDisk(s.disk); err != nil {
 		return nil, err
 	}
+	if t.second {
+		s.second, s.onSecond = filepath.Join(dir, "second.raw"), 0xD1520000+uint32(t.variant)
+		if err := os.WriteFile(s.second, make([]byte, diskSize), 0o600); err != nil {
+			return nil, err
+		}
+	}
 	emulator := l.emulator
 	if l.fake() {
 		in, err := fakeqemu.Install(dir, fakeqemu.Options{})
@@ -140,7 +156,11 @@ func (l *Lab) save(ctx context.Context, dir string, t template) (s *saved, err e
 		return nil, err
 	}
 	defer listener.Close()
-	e, err := startEmulator(ctx, emulator, append(l.deviceArgs(socket, "", t), driveArg(s.disk)...))
+	args := append(l.deviceArgs(socket, "", t), driveArg(s.disk)...)
+	if t.second {
+		args = append(args, secondArg(s.second)...)
+	}
+	e, err := startEmulator(ctx, emulator, args)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +186,11 @@ func (s *saved) mark(ctx context.Context, g *guest.Client) error {
 	}
 	if err := g.SetDisk(ctx, 0, s.onDisk); err != nil {
 		return fmt.Errorf("marking the guest's disk: %w", err)
+	}
+	if s.second != "" {
+		if err := g.SetDisk(ctx, conformance.SecondDisk, s.onSecond); err != nil {
+			return fmt.Errorf("marking the guest's second disk: %w", err)
+		}
 	}
 	return s.count(ctx, g)
 }

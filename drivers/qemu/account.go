@@ -82,9 +82,9 @@ func (d *Machinery) accountOf(ctx context.Context, v *vm, configured bool) (run 
 	info, err := os.Lstat(v.dir)
 	there = err == nil
 	if !there {
-		if orphan, why := v.orphan(); orphan {
-			run.Left, run.Files, run.Problem = "a disposable disk of which no run tells", []string{v.overlay}, why
-			if info, err := os.Lstat(v.overlay); err == nil {
+		if orphans, why := v.orphans(); len(orphans) > 0 {
+			run.Left, run.Files, run.Problem = "a disposable disk of which no run tells", orphans, why
+			if info, err := os.Lstat(orphans[0]); err == nil {
 				run.Since = info.ModTime()
 			}
 			return run, true
@@ -143,17 +143,19 @@ func (d *Machinery) accountOf(ctx context.Context, v *vm, configured bool) (run 
 
 // files are the paths outside of the runtime directory that belong to the run and are removed with it, as far as they are there.
 func (l *ledger) files() []string {
-	var there []string
-	if l.Overlay != "" && fileIsThere(l.Overlay) {
-		there = append(there, l.Overlay)
-	}
+	there := present(l.Overlays)
 	if l.Capture != nil {
-		there = append(there, slices.DeleteFunc(slices.Clone(l.Capture.Raw), func(path string) bool { return !fileIsThere(path) })...)
+		there = append(there, present(l.Capture.Raw)...)
 	}
-	if l.Saving != "" && fileIsThere(l.Saving) {
-		there = append(there, l.Saving)
+	if l.Saving != "" {
+		there = append(there, present([]string{l.Saving})...)
 	}
 	return there
+}
+
+// present are those of the paths at which there is something.
+func present(paths []string) []string {
+	return slices.DeleteFunc(slices.Clone(paths), func(path string) bool { return path == "" || !fileIsThere(path) })
 }
 
 func fileIsThere(path string) bool {
@@ -161,23 +163,23 @@ func fileIsThere(path string) bool {
 	return err == nil
 }
 
-// orphan is whether a machine without a runtime directory has a disposable disk, and why it may not be removed, or nothing. It may
+// orphans are the disposable disks of a machine without a runtime directory, and why they may not be removed, or nothing. They may
 // be in use under another runtime directory, by a QEMU that was told to take no locks.
-func (v *vm) orphan() (is bool, why string) {
-	if v.overlay == "" || !fileIsThere(v.overlay) {
-		return false, ""
-	}
-	if imageInUse(v.overlay) {
-		return true, "a QEMU or a driver uses it that this one does not know"
-	}
-	for _, pid := range processes() {
-		for _, arg := range commandLine(pid) {
-			if pid != os.Getpid() && strings.Contains(arg, v.overlay) {
-				return true, fmt.Sprintf("process %d has it on its command line", pid)
+func (v *vm) orphans() (paths []string, why string) {
+	paths = present(v.overlays)
+	for _, path := range paths {
+		if imageInUse(path) {
+			return paths, path + " is used by a QEMU or a driver that this one does not know"
+		}
+		for _, pid := range processes() {
+			for _, arg := range commandLine(pid) {
+				if pid != os.Getpid() && strings.Contains(arg, path) {
+					return paths, fmt.Sprintf("process %d has %s on its command line", pid, path)
+				}
 			}
 		}
 	}
-	return true, ""
+	return paths, ""
 }
 
 // whyNotOurs says why a runtime directory whose ledger cannot be understood is not to be removed; empty if nothing speaks against

@@ -79,7 +79,7 @@ func TestARunThatNoMachineOfTheConfigurationHasIsAccountedForAndSwept(t *testing
 		if err := m.RestoreStart(limit(t), "vm"); err != nil {
 			t.Fatal(err)
 		}
-		pid, overlay := m.pid("vm"), m.byName["vm"].overlay
+		pid, overlay := m.pid("vm"), m.byName["vm"].overlays[0]
 		if err := m.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +153,7 @@ func TestLeftoversAreSweptAndNothingElseIs(t *testing.T) {
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
-			overlay := m.byName["vm"].overlay
+			overlay := m.byName["vm"].overlays[0]
 			other := filepath.Join(s.runtime, "notes")
 			if err := os.Mkdir(other, 0o700); err != nil {
 				t.Fatal(err)

@@ -49,7 +49,7 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 		// Its driver ended while it loaded. What it stands in now it has from the snapshot.
 		if state, err := queryStatus(ctx, m); err == nil {
 			standing, _ := settledAs(state)
-			if standing != "" && v.inactive(l.Overlay, "") != "" {
+			if standing != "" && v.inactive(l.Overlays, "") != "" {
 				standing = "" // it stands for want of its disks
 			}
 			_ = r.note(func(l *ledger) { l.Standing = standing })

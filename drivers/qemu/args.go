@@ -24,7 +24,7 @@ const (
 // machine's base disk, which none of them may name; empty leaves that out.
 //
 // An argument is wrong if it would take the machine out of the driver's hands (a monitor, -daemonize, -S, -incoming), or
-// if it gives the guest something to write to that a restore would not revert. At least one must have
+// if it gives the guest something to write to that a restore could not revert. At least one must have
 // %DISPOSABLE_DISK_PATH% in it.
 func CheckArgs(args []string, disk string) error {
 	_, err := parseArgs(args, disk)
@@ -34,12 +34,14 @@ func CheckArgs(args []string, disk string) error {
 // commandLine is a machine's arguments, ready for the disposable disk's path.
 type commandArgs struct {
 	args []string
+	// media are what the guest can write to besides the disposable disk.
+	media []medium
 	// quote says for each argument how a path is written in it; nil for one without the placeholder.
 	quote []func(prefix, path string) string
 }
 
-// with puts the path of the disposable disk in.
-func (c *commandArgs) with(disposable string) []string {
+// with puts the path of the disposable disk in, and those of the overlays of the other media.
+func (c *commandArgs) with(disposable string, overlays ...string) []string {
 	args := make([]string, len(c.args))
 	for i, arg := range c.args {
 		if c.quote[i] == nil {
@@ -57,6 +59,9 @@ func (c *commandArgs) with(disposable string) []string {
 			arg = after
 		}
 		args[i] = b.String()
+	}
+	for i, m := range c.media {
+		m.rewrite(args, overlays[i])
 	}
 	return args
 }
@@ -87,6 +92,9 @@ type argChecker struct {
 	diskPath string
 	disks    int // how many disks are the disposable one
 	problems []error
+	at       int      // which argument is looked at
+	media    []medium // what was found that needs an overlay
+	nodes    []*blockNode
 }
 
 // diskOptions are the options whose whole value is the path of a disk.
@@ -120,6 +128,7 @@ func parseArgs(args []string, disk string) (*commandArgs, error) {
 		if !is {
 			// QEMU takes it for the path of a disk.
 			c.count(args[i])
+			c.at = i
 			c.report(args[i], "", c.writable(args[i]))
 			line.quoteAt(i, option{path: true})
 			continue
@@ -139,6 +148,7 @@ func parseArgs(args []string, disk string) (*commandArgs, error) {
 		}
 		i++
 		value := args[i]
+		c.at = i
 		line.quoteAt(i, o)
 		if diskOptions[name] {
 			c.count(value)
@@ -150,6 +160,7 @@ func parseArgs(args []string, disk string) (*commandArgs, error) {
 			c.report(args[i-1], value, o.value(c, value))
 		}
 	}
+	c.finishBlockdevs(args)
 	if !found {
 		c.problems = append(c.problems, fmt.Errorf("no argument has %s in it, so the machine would have no disk or write to its base; put it where the disk's path goes, as in -drive file=%s,format=qcow2", placeholder, placeholder))
 	}
@@ -162,6 +173,7 @@ func parseArgs(args []string, disk string) (*commandArgs, error) {
 	if len(c.problems) > 0 {
 		return nil, join(c.problems)
 	}
+	line.media = c.media
 	return line, nil
 }
 

@@ -117,7 +117,7 @@ func (c *argChecker) writable(path string) string {
 	case c.isBase(path):
 		return c.namesBase()
 	}
-	return whyReverts + "; only the disposable disk may be writable (use -drive with readonly=on or snapshot=on for another)"
+	return c.plainMedium(path)
 }
 
 func (c *argChecker) drive(value string) string {
@@ -140,49 +140,7 @@ func (c *argChecker) drive(value string) string {
 	if !named || last["media"] == "cdrom" || last["readonly"] == "on" || last["read-only"] == "on" || last["snapshot"] == "on" {
 		return ""
 	}
-	return whyReverts + "; add readonly=on or snapshot=on"
-}
-
-func (c *argChecker) blockdev(value string) string {
-	node := map[string]any{}
-	if strings.HasPrefix(value, "{") {
-		if err := json.Unmarshal([]byte(value), &node); err != nil {
-			return "it is not JSON: " + err.Error()
-		}
-	} else {
-		for _, s := range settings(value) {
-			node[s.key] = s.value
-		}
-	}
-	if protected := node["read-only"]; protected == true || protected == "on" {
-		return c.blockdevFiles(node, true)
-	}
-	return c.blockdevFiles(node, false)
-}
-
-// blockdevFiles looks at the file names in a node and the nodes within it.
-func (c *argChecker) blockdevFiles(node map[string]any, protected bool) string {
-	for key, v := range node {
-		if inner, is := v.(map[string]any); is {
-			if problem := c.blockdevFiles(inner, protected); problem != "" {
-				return problem
-			}
-			continue
-		}
-		name, is := v.(string)
-		if !is || key[strings.LastIndexByte(key, '.')+1:] != "filename" {
-			continue
-		}
-		switch {
-		case strings.Contains(name, placeholder):
-			c.disks++
-		case c.isBase(name):
-			return c.namesBase()
-		case !protected:
-			return whyReverts + "; add read-only=on"
-		}
-	}
-	return ""
+	return c.driveMedium(value)
 }
 
 // isBase is whether a path means the base disk, by whichever of its names.

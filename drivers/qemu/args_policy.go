@@ -21,8 +21,8 @@ type ArgumentRisk struct {
 }
 
 // ReviewArgs lists what in a machine's arguments needs the word of whoever answers for the host, because it could harm the host or
-// let others into the guest. Those that [CheckArgs] refuses whatever anybody says are not listed, nor are disks, which cannot be
-// written to unless they are disposable.
+// let others into the guest. Those that [CheckArgs] refuses whatever anybody says are not listed, nor are disks, which are
+// written to in overlays alone.
 //
 // Harmless is what is known to be: hardware that QEMU emulates, slirp without doors to the host, a tap or bridge of the host's,
 // displays that go nowhere. An option, a device or an object that this package does not know is a risk.

@@ -198,8 +198,14 @@ func sameFile(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
-// disks are the machine's base disks.
-func (v *vm) disks() []string { return []string{v.conf.Disk} }
+// disks are the files that the machine's overlays go above: its disk, then its other media.
+func (v *vm) disks() []string {
+	paths := []string{v.conf.Disk}
+	for _, m := range v.media() {
+		paths = append(paths, m.path)
+	}
+	return paths
+}
 
 // checkBases refuses a restore from files that do not belong together any more.
 func (v *vm) checkBases(ctx context.Context) error {

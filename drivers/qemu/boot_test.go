@@ -33,7 +33,7 @@ func TestAMachineBootsFromADisposableDiskAndItsDiskStaysAsItIs(t *testing.T) {
 	if imageWritten(s.config.Machines[0].Disk) {
 		t.Error("the configured disk is open for writing")
 	}
-	if !imageWritten(m.byName["vm"].overlay) {
+	if !imageWritten(m.byName["vm"].overlays[0]) {
 		t.Error("the disposable disk is not open for writing")
 	}
 	mustKind(t, m.NoRestoreStart(limit(t), "vm"), machinery.ErrUnexpectedState)

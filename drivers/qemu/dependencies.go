@@ -80,7 +80,7 @@ func (d *Machinery) overlayDirs() []string {
 	}
 	var dirs []string
 	for _, v := range d.machines {
-		if dir := filepath.Dir(v.overlay); v.bad == nil && !slices.Contains(dirs, dir) {
+		if dir := filepath.Dir(v.overlays[0]); v.bad == nil && !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}
 	}

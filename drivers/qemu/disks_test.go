@@ -112,7 +112,7 @@ func TestAMachineThatQEMUCannotTakeIntoUseIsAFailedStartAndNotPaused(t *testing.
 			m := s.open(machinery.Options{})
 			done := make(chan error, 1)
 			go func() { done <- m.RestoreStart(limit(t), "vm") }()
-			overlay := m.byName["vm"].overlay
+			overlay := m.byName["vm"].overlays[0]
 			for deadline := time.Now().Add(10 * time.Second); !fileExists(overlay); {
 				if time.Now().After(deadline) {
 					t.Fatal("no disposable disk is made")
@@ -148,25 +148,25 @@ func TestARestoredMachineHasItsLocks(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		v := m.byName["vm"]
-		if !imageInUse(v.overlay) {
+		if !imageInUse(v.overlays[0]) {
 			t.Errorf("%s: QEMU has no locks", name)
 		}
-		if why := v.inactive(v.overlay, ""); why != "" {
+		if why := v.inactive(v.overlays, ""); why != "" {
 			t.Errorf("%s: %s", name, why)
 		}
 		if err := m.Stop(limit(t), "vm"); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(v.overlay, nil, 0o600); err != nil {
+		if err := os.WriteFile(v.overlays[0], nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if why := v.inactive(v.overlay, ""); why == "" {
+		if why := v.inactive(v.overlays, ""); why == "" {
 			t.Errorf("%s: a disk without locks is taken for one with", name)
 		}
-		if why := v.inactive("/nonexistent", "x: Failed to get shared \"write\" lock\nIs another process using the image [y]?"); why == "" {
+		if why := v.inactive([]string{"/nonexistent"}, "x: Failed to get shared \"write\" lock\nIs another process using the image [y]?"); why == "" {
 			t.Errorf("%s: QEMU's words are not seen", name)
 		}
-		os.Remove(v.overlay)
+		os.Remove(v.overlays[0])
 	}
 }
 
@@ -204,12 +204,12 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := makeOverlay(v.overlay, base)
+	own, err := makeOverlay(v.overlays[0], base)
 	if err != nil {
 		t.Fatal(err)
 	}
 	releaseImage(own)
-	r := newRun(v, h, ledger{Machine: "vm", Phase: phaseStarting, Overlay: v.overlay})
+	r := newRun(v, h, ledger{Machine: "vm", Phase: phaseStarting, Overlays: v.overlays})
 	feed, err := newFeed(v.conf.Snapshot)
 	if err != nil {
 		t.Fatal(err)

@@ -45,8 +45,10 @@
 // %DISPOSABLE_DISK_PATH% in it, which becomes the path of an empty overlay above the disk, new for each start and
 // removed after it. The disk itself is never written to.
 //
-// Arguments that would take the machine out of the driver's hands are refused, and so is every other medium that the
-// guest could write to, because a restore would not revert it. [CheckArgs] says what is wrong with a list of arguments.
+// Other media that the guest can write to (-drive, -blockdev, -hda to -hdd, -fda, -pflash and their like, on a raw or qcow2 file) get an
+// overlay of their own in the same way, and the argument is changed to name it. What is left is refused, because a restore would
+// not revert it: other formats and protocols, TPMs, memory that is shared with a file. So are arguments that would take the machine
+// out of the driver's hands. [CheckArgs] says what is wrong with a list of arguments.
 //
 // A disk that was changed since its snapshot was made is refused. A [Manifest] beside the snapshot, which SaveSnapshot and
 // SealSnapshot write, says what the files were like; without one only changes since the driver was opened are noticed, as a

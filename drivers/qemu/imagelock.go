@@ -127,7 +127,7 @@ func writers(f *os.File) string {
 // inactive says why a QEMU whose machine stands still after the load did not take its disks into use, or nothing. It then stands
 // still because of that, however the machine was saved (seen on QEMU 7.2.22: no event, no error on the monitor, a line on its
 // standard error).
-func (v *vm) inactive(overlay, said string) string {
+func (v *vm) inactive(overlays []string, said string) string {
 	for line := range strings.Lines(said) {
 		if strings.Contains(line, "Failed to get ") && strings.Contains(line, " lock") {
 			return "another process uses one of them"
@@ -141,15 +141,23 @@ func (v *vm) inactive(overlay, said string) string {
 			return "" // QEMU may have been told to take no locks
 		}
 	}
+	for _, overlay := range overlays {
+		if unlocked(overlay) {
+			return "it has no lock on the disposable disk " + overlay
+		}
+	}
+	return ""
+}
+
+// unlocked is whether no QEMU has an image open, on a file system that could tell.
+func unlocked(overlay string) bool {
 	f, err := openRegular(overlay)
 	if err != nil {
-		return ""
+		return false
 	}
 	defer f.Close()
-	if held, err := lockSeen(f, lockFirst, 2*100); held || err != nil || !locksWork(overlay) {
-		return ""
-	}
-	return "it has no lock on the disposable disk"
+	held, err := lockSeen(f, lockFirst, 2*100)
+	return !held && err == nil && locksWork(overlay)
 }
 
 // locksWork is whether a file system shows one opener of a file the locks of another.

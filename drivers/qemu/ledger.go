@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -50,8 +51,8 @@ type ledger struct {
 	Digest string `json:"digest"`
 	// Saving is the hidden directory of a SaveSnapshot that is going on.
 	Saving string `json:"saving,omitempty"`
-	// Overlay is the path of the disposable disk.
-	Overlay string `json:"overlay"`
+	// Overlays are the paths of the disposable disks, that of the machine's disk first.
+	Overlays []string `json:"overlays"`
 	// Capture is the recording of the machine's traffic; nil for none.
 	Capture *captured `json:"capture,omitempty"`
 
@@ -179,18 +180,15 @@ func (l *ledger) clear() error {
 	if err := l.clearSaving(); err != nil {
 		return err
 	}
-	if l.Overlay == "" {
-		return nil
-	}
 	// What is in use is not a dead QEMU's, unless that is only about to be dead.
-	for deadline := time.Now().Add(exitTime); imageInUse(l.Overlay); {
+	for deadline := time.Now().Add(exitTime); slices.ContainsFunc(l.Overlays, imageInUse); {
 		if time.Now().After(deadline) {
 			return nil
 		}
 		time.Sleep(5 * time.Millisecond) // there is no sign of a lock's end for who does not want the lock
 	}
-	if err := os.Remove(l.Overlay); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the disposable disk of an earlier run cannot be removed: %w", err)
+	if err := removeOverlays(l.Overlays); err != nil {
+		return fmt.Errorf("the disposable disks of an earlier run cannot be removed: %w", err)
 	}
 	return nil
 }

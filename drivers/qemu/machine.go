@@ -26,12 +26,13 @@ type vm struct {
 	args    *commandArgs
 	sandbox []string // the arguments for QEMU's sandbox
 	dir     string   // its runtime directory, which is there while it runs
-	overlay string   // the path of its disposable disk
-	bad     error    // why it cannot be used; nil for one that can
-	badKind error    // the kind of error that this is
-	unsaved error    // why it cannot be restored, though it can be booted: it has no snapshot; nil for one that has
-	log     *slog.Logger
-	bases   bases
+	// overlays are the paths of its disposable disks: that of the disk, then those of its other media.
+	overlays []string
+	bad      error // why it cannot be used; nil for one that can
+	badKind  error // the kind of error that this is
+	unsaved  error // why it cannot be restored, though it can be booted: it has no snapshot; nil for one that has
+	log      *slog.Logger
+	bases    bases
 
 	turns   turns
 	watches watches
@@ -116,7 +117,18 @@ func (v *vm) untouched() bool {
 func (v *vm) clear(r *run) error {
 	v.lost = v.finishCapture(r)
 	r.let()
-	return errors.Join(v.lost, removeOverlay(r.ledger.Overlay), r.hold.remove())
+	return errors.Join(v.lost, removeOverlays(r.ledger.Overlays), r.hold.remove())
+}
+
+// removeOverlays removes those that are there.
+func removeOverlays(paths []string) error {
+	var problems []error
+	for _, path := range paths {
+		if err := removeOverlay(path); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return join(problems)
 }
 
 func removeOverlay(path string) error {

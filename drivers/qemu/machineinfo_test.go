@@ -90,7 +90,7 @@ func FuzzMachineInfo(f *testing.F) {
 			return
 		}
 		const path = "/tmp/a,b"
-		got := line.with(path)
+		got := line.with(path, overlayPaths("overlay.qcow2", len(line.media))[1:]...)
 		if len(got) != len(args) {
 			t.Fatalf("%d arguments became %d", len(args), len(got))
 		}

@@ -123,8 +123,8 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 	}
 	v.conf.Disk, v.conf.Snapshot = realPath(m.Disk), realPath(m.Snapshot)
 	v.dir = filepath.Join(d.runtimeDir, machineKey(m.Name, d.config.where(m)))
-	v.overlay = overlayPath(d.config.DisposableDir, v.conf.Disk, m.Name, machineKey(m.Name, ""))
 	v.bad, v.unsaved = v.check(m), m.unsaved
+	v.overlays = overlayPaths(overlayPath(d.config.DisposableDir, v.conf.Disk, m.Name, machineKey(m.Name, "")), len(v.media()))
 	if v.unsaved == nil && m.problem == nil {
 		v.unsaved = v.checkSnapshot()
 	}
@@ -188,6 +188,10 @@ func (v *vm) check(m MachineConfig) error {
 	}
 	note(checkAllowed(slices.Concat(v.d.config.AllowArguments, m.AllowArguments)), "the configuration has a mistake")
 	note(err, "%s", where)
+	for _, m := range v.media() {
+		_, err := m.check()
+		note(err, "a medium cannot be used (argument %d)", m.arg+1)
+	}
 	return join(problems)
 }
 
@@ -201,7 +205,11 @@ func refuseShared(machines []*vm) {
 	}
 	first := map[file]claim{}
 	for _, v := range machines {
-		for _, c := range []claim{{v, "disk", v.conf.Disk}, {v, "snapshot", v.conf.Snapshot}} {
+		claims := []claim{{v, "disk", v.conf.Disk}, {v, "snapshot", v.conf.Snapshot}}
+		for _, m := range v.media() {
+			claims = append(claims, claim{v, "medium", m.path})
+		}
+		for _, c := range claims {
 			info, err := os.Stat(c.path)
 			if c.path == "" || err != nil || !info.Mode().IsRegular() {
 				continue // has its own problem

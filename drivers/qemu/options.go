@@ -32,6 +32,7 @@ const (
 	whyExit     = "it makes QEMU print something and exit"
 	whyFDs      = "QEMU's descriptors are the driver's own; no other is passed on"
 	whyReverts  = "the guest can write to it and a restore would not revert it"
+	whyShared   = "it shares the guest's memory with another process, which a restore does not revert"
 	whyTPM      = "the TPM keeps its state outside of the disk and the snapshot, so a restore would not revert it"
 )
 
@@ -72,8 +73,8 @@ var options = map[string]option{
 	"netdev":              {value: (*argChecker).descriptors},
 	"nic":                 {value: (*argChecker).descriptors},
 	"net":                 {value: (*argChecker).descriptors},
-	"device":              {value: (*argChecker).descriptors},
-	"object":              {value: (*argChecker).descriptors},
+	"device":              {value: (*argChecker).device},
+	"object":              {value: (*argChecker).object},
 	"drive":               {value: (*argChecker).drive},
 	"blockdev":            {value: (*argChecker).blockdev},
 	"hda":                 {path: true, value: (*argChecker).writable},

@@ -354,7 +354,7 @@ func TestALedgerFromAnotherBootMeansNoProcessOfThisOne(t *testing.T) {
 		t.Errorf("the process was ended, though by the ledger it is another boot's: %v", err)
 	}
 	// Its disk is in use, so that it is not removed, neither by Stop nor by a start that finds it.
-	overlay := m.byName["vm"].overlay
+	overlay := m.byName["vm"].overlays[0]
 	err := m.RestoreStart(limit(t), "vm")
 	mustKind(t, err, machinery.ErrHypervisor)
 	if !strings.Contains(err.Error(), overlay) || !fileExists(overlay) {

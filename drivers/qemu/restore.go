@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/machineries/machineries/machinery"
@@ -93,7 +94,7 @@ func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
 // start starts QEMU and waits until the machine has settled. If that fails nothing is left, not even the hold.
 func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) {
 	booted := op == machinery.OpNoRestoreStart
-	r := newRun(v, h, ledger{Machine: v.machine.Name, Phase: phaseStarting, Booted: booted, Overlay: v.overlay})
+	r := newRun(v, h, ledger{Machine: v.machine.Name, Phase: phaseStarting, Booted: booted, Overlays: v.overlays})
 	asked := v.armed
 	v.armed, v.lost = nil, nil
 	feed, err := v.launch(ctx, r, op, asked)
@@ -107,7 +108,9 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 	if feed != nil {
 		feed.end()
 	}
-	defer releaseImage(r.overlay) // QEMU has its own locks on it now, or it is gone
+	for _, f := range r.overlays {
+		defer releaseImage(f) // QEMU has its own locks on it now, or it is gone
+	}
 	if err == nil {
 		if c := r.ledger.Capture; c != nil {
 			v.d.watchers.Go(func() { r.boundCapture(c) })
@@ -129,20 +132,22 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) 
 	refuse := func(kind error, err error, format string, args ...any) error {
 		return fail(op, v.machine.Name, kind, err, format, args...)
 	}
-	base, err := checkDisk(v.conf.Disk)
+	bases, err := v.below()
 	if err != nil {
-		return nil, refuse(machinery.ErrConfig, err, "the machine's disk cannot be used")
+		return nil, refuse(machinery.ErrConfig, err, "the machine cannot be started")
 	}
 	var feed *feed
 	args := v.commandLine()
-	if op == machinery.OpNoRestoreStart {
-		if imageWritten(v.conf.Disk) {
-			return nil, refuse(machinery.ErrBusy, nil, "another QEMU writes to the machine's disk %s; end that one first", v.conf.Disk)
-		}
-	} else {
+	for _, base := range bases {
 		if err := refuseWritten(base.Path); err != nil {
-			return nil, refuse(machinery.ErrHypervisor, err, "the machine's disk cannot be used now")
+			kind := machinery.ErrHypervisor
+			if op == machinery.OpNoRestoreStart {
+				kind = machinery.ErrBusy
+			}
+			return nil, refuse(kind, err, "the machine's disk cannot be used now")
 		}
+	}
+	if op != machinery.OpNoRestoreStart {
 		if err := v.checkBases(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil, interrupted(op, v.machine.Name, ctx, "comparing the machine's files with their manifest")
@@ -167,10 +172,13 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) 
 	if err != nil {
 		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
 	}
-	if r.overlay, err = makeOverlay(v.overlay, base); err != nil {
-		return feed, refuse(machinery.ErrHypervisor, err, "no disposable disk can be made for the machine")
+	for i, base := range bases {
+		f, err := makeOverlay(v.overlays[i], base)
+		if err != nil {
+			return feed, refuse(machinery.ErrHypervisor, err, "no disposable disk can be made for the machine")
+		}
+		r.overlays, r.made = append(r.overlays, f), append(r.made, v.overlays[i])
 	}
-	r.made = true
 	var files []*os.File
 	defer func() {
 		for _, f := range files {
@@ -214,7 +222,7 @@ func incoming() []string {
 
 // commandLine is the arguments that QEMU is started with, however it starts: the machine's own and those of the driver.
 func (v *vm) commandLine() []string {
-	args := append(v.args.with(v.overlay), v.sandbox...)
+	args := append(v.args.with(v.overlays[0], v.overlays[1:]...), v.sandbox...)
 	for _, m := range []struct {
 		id string
 		fd int
@@ -271,9 +279,9 @@ func (r *run) load(outer context.Context, f *feed) error {
 	}
 	if standing != "" {
 		said := r.proc.tail()
-		if why := r.v.inactive(r.ledger.Overlay, said); why != "" {
+		if why := r.v.inactive(r.ledger.Overlays, said); why != "" {
 			return fail(machinery.OpRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, words(said),
-				"QEMU has loaded the snapshot %s and cannot take the machine's disks into use, %s above %s: %s", r.v.conf.Snapshot, r.ledger.Overlay, r.v.conf.Disk, why)
+				"QEMU has loaded the snapshot %s and cannot take the machine's disks into use, %s above %s: %s", r.v.conf.Snapshot, strings.Join(r.ledger.Overlays, ", "), r.v.conf.Disk, why)
 		}
 	}
 	if err := r.note(func(l *ledger) { l.Phase, l.Standing = phaseSettled, standing }); err != nil {
@@ -358,10 +366,7 @@ func (v *vm) abandon(r *run) error {
 		r.let()
 	}
 	r.dropCapture()
-	var err error
-	if r.made { // what this start has not made belongs to somebody else
-		err = removeOverlay(v.overlay)
-	}
+	err := removeOverlays(r.made) // what this start has not made belongs to somebody else
 	if err = errors.Join(err, r.hold.remove()); err != nil {
 		return fmt.Errorf("something of it could not be removed: %w", err)
 	}

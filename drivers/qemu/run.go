@@ -24,8 +24,8 @@ type run struct {
 	released  chan struct{} // closed by let
 	dialing   chan struct{} // holds a token while somebody connects
 
-	overlay *os.File // the disposable disk, if the start that is going on has made it
-	made    bool     // it has
+	overlays []*os.File // the disposable disks that the start that is going on has made
+	made     []string   // their paths
 
 	mu       sync.Mutex
 	mon      *monitor.Monitor // nil until there was a connection

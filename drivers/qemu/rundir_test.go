@@ -210,7 +210,7 @@ func TestADisposableDiskOfAnEarlierBootIsReplacedUnlessItIsInUse(t *testing.T) {
 	s := newSite(t)
 	s.add("vm", snaps.disk, snaps.running)
 	m := s.open(machinery.Options{})
-	overlay := m.byName["vm"].overlay
+	overlay := m.byName["vm"].overlays[0]
 	if err := os.WriteFile(overlay, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ type Saved struct {
 // moment that the memory is complete the machine is stopping: its QEMU is ended so that its disk is at rest, and its
 // disposable disk is merged with its base by qemu-img (Config.QEMUImg). The trial restore lets the guest run for some milliseconds.
 //
-// Errors: ErrConfig for a directory that cannot be made, or options that do not exist; ErrUnexpectedState for a machine that is off, starting,
+// Errors: ErrConfig for a directory that cannot be made, or options that do not exist, or a machine with writable media besides its disk; ErrUnexpectedState for a machine that is off, starting,
 // asleep, paused by somebody else or broken; ErrDependency without qemu-img; ErrHypervisor with QEMU's or qemu-img's own words, such
 // as those for a full disk; ErrInterrupted if ctx ends or Stop is called. A failure before the memory is complete leaves the
 // machine as it was, and one after that leaves it off.
@@ -111,6 +111,10 @@ func (v *vm) save(ctx context.Context, o SaveOptions) (_ Saved, err error) {
 		return Saved{}, v.wrongState(OpSaveSnapshot, machinery.ErrConnection, status, "the machine cannot be saved: it is in state %s")
 	case v.run == nil || status.State != machinery.StateRunning && !standing:
 		return Saved{}, v.wrongState(OpSaveSnapshot, machinery.ErrUnexpectedState, status, "the machine is %s; only one that runs, or stands as it was restored, can be saved")
+	}
+	if media := len(v.run.ledger.Overlays) - 1; media > 0 {
+		return Saved{}, s.fail(machinery.ErrConfig, nil, "the machine cannot be saved: it has %d other media that its guest can write to (%s), and only its disk would be merged; "+
+			"leave them out of its arguments, or give them readonly=on", media, strings.Join(v.disks()[1:], ", "))
 	}
 	if found, ok := v.runningVersion(); ok {
 		s.version = found.String()

@@ -42,7 +42,7 @@ func (s *saving) disk(ctx context.Context, r *run) (err error) {
 			err = s.fail(machinery.ErrHypervisor, left, "the machine is off, but something of its run could not be removed")
 		}
 	}()
-	err = s.convert(ctx, r.ledger.Overlay, filepath.Join(s.part, savedDisk))
+	err = s.convert(ctx, r.ledger.Overlays[0], filepath.Join(s.part, savedDisk))
 	switch {
 	case err == nil:
 		return nil

@@ -117,7 +117,7 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 		standing := l.Standing
 		if l.Phase == phaseStarting && !l.Booted { // its driver ended while it loaded
 			standing, _ = settledAs(state)
-			if standing != "" && v.inactive(l.Overlay, "") != "" {
+			if standing != "" && v.inactive(l.Overlays, "") != "" {
 				standing = "" // it stands for want of its disks
 			}
 		}

@@ -49,14 +49,19 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 		return refuse(machinery.ErrBusy, nil, "this driver holds the machine; stop it instead")
 	}
 	if v.untouched() {
-		orphan, why := v.orphan()
+		orphans, why := v.orphans()
 		switch {
-		case !orphan:
+		case len(orphans) == 0:
 			return refuse(machinery.ErrNotFound, nil, "nothing is left of a run of the machine")
 		case why != "":
-			return refuse(machinery.ErrBusy, nil, "the disposable disk %s is left alone: %s", v.overlay, why)
+			return refuse(machinery.ErrBusy, nil, "the disposable disk %s is left alone: %s", orphans[0], why)
 		}
-		return v.sweepOrphan()
+		for _, path := range orphans {
+			if err := v.sweepOrphan(path); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	h, err := acquire(v.dir)
 	if err != nil {
@@ -86,8 +91,8 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 			return refuse(machinery.ErrHypervisor, err, "something is left")
 		}
 		err = nil
-		if l.Overlay != "" && fileIsThere(l.Overlay) {
-			err = fmt.Errorf("the disposable disk %s is in use, by a QEMU that this driver does not know; it is left alone", l.Overlay)
+		if used := present(l.Overlays); len(used) > 0 {
+			err = fmt.Errorf("the disposable disk %s is in use, by a QEMU that this driver does not know; it is left alone", used[0])
 		}
 		return v.removed(h, err)
 	case err != nil:
@@ -123,16 +128,16 @@ func (v *vm) removed(h *hold, err error) error {
 	return nil
 }
 
-// sweepOrphan removes the machine's disposable disk, of which no run tells. Until it is gone it is locked as one that is being made.
-func (v *vm) sweepOrphan() error {
-	image, err := takeImage(v.overlay)
+// sweepOrphan removes a disposable disk of the machine, of which no run tells. Until it is gone it is locked as one that is being made.
+func (v *vm) sweepOrphan(path string) error {
+	image, err := takeImage(path)
 	if errors.Is(err, errImageInUse) {
-		return fail(machinery.OpSweep, v.machine.Name, machinery.ErrBusy, nil, "the disposable disk %s is left alone: something has begun to use it", v.overlay)
+		return fail(machinery.OpSweep, v.machine.Name, machinery.ErrBusy, nil, "the disposable disk %s is left alone: something has begun to use it", path)
 	}
 	if image != nil {
-		defer image.Close()
+		defer releaseImage(image)
 	}
-	if err := removeOverlay(v.overlay); err != nil {
+	if err := removeOverlay(path); err != nil {
 		return fail(machinery.OpSweep, v.machine.Name, machinery.ErrHypervisor, err, "the disposable disk cannot be removed")
 	}
 	return nil

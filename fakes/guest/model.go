@@ -12,6 +12,8 @@ type Options struct {
 	// Disk is what the machine boots from and keeps disk marks on. Without one it never boots. It is not
 	// used by two goroutines at once, nor while the machine is paused, off or closed.
 	Disk Disk
+	// Second is the machine's second disk; nil for none. All that is said of Disk's use holds for it.
+	Second Disk
 
 	// BootTime is how long the machine needs from reset to its first instruction. The default, 0, is
 	// quicker than life: SeaBIOS needs 0.1 s under TCG.

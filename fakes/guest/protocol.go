@@ -37,8 +37,12 @@ const TicksPerSecond = 250
 // FrameTimeout is the number of ticks after which a request that was begun and not finished is forgotten.
 const FrameTimeout = TicksPerSecond
 
-// Slots is the number of memory marks, and of disk marks.
-const Slots = 16
+// Slots is the number of memory marks, and of the marks of each disk. The slot of a mark on the machine's second disk is SecondDisk
+// more than that of the same mark on the first.
+const (
+	Slots      = 16
+	SecondDisk = Slots
+)
 
 // Op says what a request asks for, what a reply answers, or what an event tells.
 type Op byte
@@ -49,7 +53,7 @@ const (
 	OpCounter   Op = 'c' // value: ticks since boot; stands still while paused, goes on from a snapshot's value
 	OpGetMemory Op = 'g' // value: memory mark slot; 0 since boot until set
 	OpSetMemory Op = 's' // sets memory mark slot to value
-	OpGetDisk   Op = 'r' // value: disk mark slot as it is on the disk; 0 where none was written
+	OpGetDisk   Op = 'r' // value: disk mark slot as it is on the disk; 0 where none was written. Without a second disk its slots are StatusDiskError
 	OpSetDisk   Op = 'w' // writes value to disk mark slot
 	OpButton    Op = 'b' // slot is a ButtonMode, value the ticks to wait in ButtonLate; ends a wait under way
 	OpPresses   Op = 'p' // value: presses of the power button that the guest has seen since boot

@@ -1,5 +1,7 @@
 package guest
 
+import "errors"
+
 // receive takes one byte from the serial port.
 func (m *Model) receive(b byte, now uint32) {
 	g := &m.guest
@@ -21,7 +23,7 @@ func (m *Model) receive(b byte, now uint32) {
 
 // slots is how many values the slot of a request may have, for the ops that look at it.
 var slots = map[Op]byte{
-	OpGetMemory: Slots, OpSetMemory: Slots, OpGetDisk: Slots, OpSetDisk: Slots, OpButton: byte(ButtonLate) + 1,
+	OpGetMemory: Slots, OpSetMemory: Slots, OpGetDisk: SecondDisk + Slots, OpSetDisk: SecondDisk + Slots, OpButton: byte(ButtonLate) + 1,
 }
 
 // obey carries a request out and answers it.
@@ -45,13 +47,13 @@ func (m *Model) obey(r Request, now uint32) {
 	case OpGetDisk:
 		m.access(func() {
 			var err error
-			if reply.Value, err = ReadDiskMark(m.opts.Disk, int(r.Slot)); err != nil {
+			if reply.Value, err = m.readDisk(int(r.Slot)); err != nil {
 				reply.Status = StatusDiskError
 			}
 		})
 	case OpSetDisk:
 		m.access(func() {
-			if err := WriteDiskMark(m.opts.Disk, int(r.Slot), r.Value); err != nil {
+			if err := m.writeDisk(int(r.Slot), r.Value); err != nil {
 				reply.Status = StatusDiskError
 			}
 		})
@@ -71,4 +73,35 @@ func (m *Model) obey(r Request, now uint32) {
 		reply.Status = StatusUnknownOp
 	}
 	m.send(reply)
+}
+
+// errNoDisk is the BIOS's answer where there is no second disk.
+var errNoDisk = errors.New("the machine has no such disk")
+
+// diskOf is the disk of a mark, and the mark's slot on it.
+func (m *Model) diskOf(slot int) (Disk, int, error) {
+	disk := m.opts.Disk
+	if slot >= SecondDisk {
+		disk, slot = m.opts.Second, slot-SecondDisk
+	}
+	if disk == nil {
+		return nil, 0, errNoDisk
+	}
+	return disk, slot, nil
+}
+
+func (m *Model) readDisk(slot int) (uint32, error) {
+	disk, slot, err := m.diskOf(slot)
+	if err != nil {
+		return 0, err
+	}
+	return ReadDiskMark(disk, slot)
+}
+
+func (m *Model) writeDisk(slot int, value uint32) error {
+	disk, slot, err := m.diskOf(slot)
+	if err != nil {
+		return err
+	}
+	return WriteDiskMark(disk, slot, value)
 }

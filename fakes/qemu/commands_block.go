@@ -168,11 +168,18 @@ func (m *machine) deactivate() {
 
 // guestDisk is what the guest model reads and writes: the first disk, as long as the
 // machine owns it.
-type guestDisk struct{ m *machine }
+type guestDisk struct {
+	m      *machine
+	number int
+}
 
-func (g guestDisk) first() (qcow2.Disk, error) {
+func (g guestDisk) open() (qcow2.Disk, error) {
+	number := 0
 	for _, dr := range g.m.drives {
 		if dr.attached && dr.media != "cdrom" && dr.iface != "pflash" && dr.iface != "floppy" {
+			if number++; number <= g.number {
+				continue
+			}
 			if dr.disk == nil {
 				return nil, os.ErrClosed
 			}
@@ -183,7 +190,7 @@ func (g guestDisk) first() (qcow2.Disk, error) {
 }
 
 func (g guestDisk) ReadAt(p []byte, off int64) (int, error) {
-	disk, err := g.first()
+	disk, err := g.open()
 	if err != nil {
 		return 0, err
 	}
@@ -191,7 +198,7 @@ func (g guestDisk) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (g guestDisk) WriteAt(p []byte, off int64) (int, error) {
-	disk, err := g.first()
+	disk, err := g.open()
 	if err != nil {
 		return 0, err
 	}

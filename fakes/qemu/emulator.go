@@ -106,7 +106,7 @@ func (m *machine) setUp() error {
 	if err := m.setUpGlobals(); err != nil {
 		return err
 	}
-	m.guest = guest.New(guest.Options{Disk: guestDisk{m}, OnPowerOff: m.guestPowerOff, OnReset: m.guestReset})
+	m.guest = guest.New(guest.Options{Disk: guestDisk{m, 0}, Second: guestDisk{m, 1}, OnPowerOff: m.guestPowerOff, OnReset: m.guestReset})
 	m.status = statePrelaunch
 	if m.incoming != nil {
 		m.status = stateInmigrate
