@@ -124,7 +124,15 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 		return statusOfRun(state, standing, l.Phase.dumping())
 	}
 	why := func() string { return fmt.Sprintf("its QEMU (process %d) has ended", p.pid) }
-	return v.ask(ctx, p, means, why, v.readState)
+	status, err := v.ask(ctx, p, means, why, v.readState)
+	if err == nil && status.State == machinery.StatePoweroff && l.PID == p.pid {
+		// A wrapper may have ended in this moment that did not become QEMU but started it.
+		if q, err := l.search(); err == nil {
+			defer q.release()
+			return v.ask(ctx, q, means, why, v.readState)
+		}
+	}
+	return status, err
 }
 
 // ask finds out the status of a machine whose QEMU is p. means says what a run state means, why says why its QEMU has ended, and
