@@ -26,6 +26,8 @@ const (
 	// resumeAsk is how soon QEMU is asked again whether it has resumed the machine after a dump, which it does 0.1 ms after the
 	// event that ends it.
 	resumeAsk = time.Millisecond
+	// resumeTime is how long after that event the machine may still stand for the dump, on a host that is busy.
+	resumeTime = time.Second
 )
 
 // DumpMemory writes the guest's physical memory to path as an ELF core file. See DumpMemoryFormat.
@@ -202,7 +204,7 @@ func (r *run) dumpCompleted(e monitor.Event) {
 		failure = &dumpFailure{data.Error}
 	}
 	r.mu.Lock()
-	r.dumping = false
+	r.dumping, r.dumpEnded = false, time.Now()
 	select {
 	case r.dumped <- failure:
 	default:

@@ -27,13 +27,14 @@ type run struct {
 	overlays []*os.File // the disposable disks that the start that is going on has made
 	made     []string   // their paths
 
-	mu       sync.Mutex
-	mon      *monitor.Monitor // nil until there was a connection
-	shutdown string           // why QEMU said that it ends; empty if it did not
-	dumping  bool             // QEMU has been told to dump the memory and has not said that it is done
-	final    bool             // let was called: the ledger is not this run's any more
-	ledger   ledger
-	told     chan struct{} // closed when the last event of mon was taken in
+	mu        sync.Mutex
+	mon       *monitor.Monitor // nil until there was a connection
+	shutdown  string           // why QEMU said that it ends; empty if it did not
+	dumpEnded time.Time        // when QEMU said so last
+	dumping   bool             // QEMU has been told to dump the memory and has not said that it is done
+	final     bool             // let was called: the ledger is not this run's any more
+	ledger    ledger
+	told      chan struct{} // closed when the last event of mon was taken in
 
 	events sync.WaitGroup // the goroutines that take in events
 }
@@ -67,7 +68,7 @@ func (r *run) means(state string) (machinery.Status, error) {
 	if status, full := r.ledger.atQuota(state); full {
 		return status, nil
 	}
-	return statusOfRun(state, r.ledger.Standing, r.dumping)
+	return statusOfRun(state, r.ledger.Standing, r.dumping || time.Since(r.dumpEnded) < resumeTime)
 }
 
 // master is the connection to QEMU's first monitor. One that broke while QEMU lives is made again.
