@@ -186,14 +186,14 @@ func (d *Machinery) end(last func(*vm) error) error {
 	failed := make([]error, len(d.machines))
 	var all sync.WaitGroup
 	for i, v := range d.machines {
-		v.turns.close()
+		v.turns.Close()
 		all.Go(func() {
-			t, err := v.turns.takeClosed(machinery.OpClose, v.patience())
+			t, err := v.turns.TakeClosed(machinery.OpClose, v.patience())
 			if err != nil {
 				failed[i] = v.notMyTurn(context.Background(), machinery.OpClose, err)
 				return
 			}
-			defer t.done()
+			defer t.Done()
 			failed[i] = last(v)
 			v.detach()
 		})
@@ -239,13 +239,13 @@ func (d *Machinery) operate(ctx context.Context, op machinery.Op, name string, f
 		return err
 	}
 	began := time.Now()
-	t, err := v.turns.take(ctx, op)
+	t, err := v.turns.Take(ctx, op)
 	if err != nil {
 		return v.notMyTurn(ctx, op, err)
 	}
-	defer t.done()
+	defer t.Done()
 	waited := time.Since(began)
-	err = f(v, t.ctx)
+	err = f(v, t.Context())
 	v.logDone(ctx, op, began, waited, err)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
@@ -311,7 +312,7 @@ func (r *run) giveUpDump(ctx context.Context, file *target, err error) error {
 	dumping := r.dumping
 	r.mu.Unlock()
 	cause := context.Cause(ctx)
-	if !dumping || errors.Is(cause, errStopped) || r.proc.over() {
+	if !dumping || errors.Is(cause, turns.ErrStopped) || r.proc.over() {
 		return err // nothing to wait for, or QEMU is about to be ended
 	}
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), spoilTime)

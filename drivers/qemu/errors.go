@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -20,7 +21,7 @@ func fail(op machinery.Op, name string, kind error, err error, format string, ar
 // interrupted is the error of an operation whose context ended: its caller's, or the turn's because of Stop or Close.
 func interrupted(op machinery.Op, name string, ctx context.Context, while string) *machinery.Error {
 	cause := context.Cause(ctx)
-	if errors.Is(cause, errStopped) || errors.Is(cause, errClosing) {
+	if errors.Is(cause, turns.ErrStopped) || errors.Is(cause, turns.ErrClosing) {
 		return fail(op, name, machinery.ErrInterrupted, nil, "interrupted while %s: %v", while, cause)
 	}
 	err := ctx.Err()

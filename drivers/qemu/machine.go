@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -34,7 +35,7 @@ type vm struct {
 	log      *slog.Logger
 	bases    bases
 
-	turns   turns
+	turns   turns.Turns
 	watches watches
 	reading chan struct{} // holds a token while somebody asks on the second monitor
 
@@ -161,11 +162,11 @@ func (v *vm) watch(r *run) {
 	case <-r.released:
 		return
 	}
-	t, err := v.turns.take(context.Background(), "")
+	t, err := v.turns.Take(context.Background(), "")
 	if err != nil {
 		return // closing, which clears up too
 	}
-	defer t.done()
+	defer t.Done()
 	if v.run == r {
 		v.wentOff(r)
 	}
@@ -185,9 +186,9 @@ func (v *vm) wentOff(r *run) {
 // notMyTurn is the error for an operation that did not get its turn.
 func (v *vm) notMyTurn(ctx context.Context, op machinery.Op, err error) error {
 	switch {
-	case errors.Is(err, errClosing):
+	case errors.Is(err, turns.ErrClosing):
 		return &machinery.Error{Op: op, Machine: v.machine.Name, Kind: machinery.ErrClosed}
-	case errors.Is(err, errStuck):
+	case errors.Is(err, turns.ErrStuck):
 		return fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "an earlier operation on the machine does not end, though it was cancelled; perhaps it waits for a file system that does not answer")
 	}
 	return interrupted(op, v.machine.Name, ctx, "waiting for another operation on the machine")

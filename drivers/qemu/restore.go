@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -63,7 +64,7 @@ func (v *vm) begin(ctx context.Context, op machinery.Op) error {
 	})
 	r, err := v.start(ctx, h, op)
 	if err != nil {
-		stopped := errors.Is(context.Cause(ctx), errStopped)
+		stopped := errors.Is(context.Cause(ctx), turns.ErrStopped)
 		v.set(func() {
 			v.doing = ""
 			if !stopped {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -140,7 +141,7 @@ func (e *saveFailure) Error() string {
 // giveUp makes the machine what it was before its memory was written. QEMU lets a guest go on by itself that it has stopped for the
 // last part, unless all was written; then cont does it, which takes the disks into use again too (seen on QEMU 7.2.22).
 func (s *saving) giveUp(ctx context.Context, r *run) error {
-	if errors.Is(context.Cause(ctx), errStopped) || r.proc.over() {
+	if errors.Is(context.Cause(ctx), turns.ErrStopped) || r.proc.over() {
 		return nil // it is about to be ended
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)

@@ -15,13 +15,13 @@ import (
 func (v *vm) stop(ctx context.Context) error {
 	const op = machinery.OpStop
 	began := time.Now()
-	t, cancelled, err := v.turns.overtake(ctx, op, v.patience())
+	t, cancelled, err := v.turns.Overtake(ctx, op, v.patience())
 	if err != nil {
 		return v.notMyTurn(ctx, op, err)
 	}
-	defer t.done()
+	defer t.Done()
 	waited := time.Since(began)
-	err = v.stopNow(t.ctx, cancelled == machinery.OpRestoreStart || cancelled == machinery.OpNoRestoreStart)
+	err = v.stopNow(t.Context(), cancelled == machinery.OpRestoreStart || cancelled == machinery.OpNoRestoreStart)
 	v.logDone(ctx, op, began, waited, err)
 	return err
 }

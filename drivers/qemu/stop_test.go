@@ -207,10 +207,7 @@ func TestCloseEndsAStartAndWhatWaitsForIt(t *testing.T) {
 			queued := make(chan error, 1)
 			go func() { queued <- m.HandlePaused(context.Background(), "vm") }()
 			waitFor(t, "the second operation waits", func() bool {
-				q := &m.byName["vm"].turns
-				q.mu.Lock()
-				defer q.mu.Unlock()
-				return len(q.line) == 1
+				return m.byName["vm"].turns.Waiting() == 1
 			})
 			if err := end(m); err != nil {
 				t.Fatal(err)

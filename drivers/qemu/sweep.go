@@ -31,12 +31,12 @@ func (d *Machinery) Sweep(ctx context.Context, id string, end bool) error {
 		}
 		v = d.foundVM(dir)
 	}
-	t, err := v.turns.take(ctx, machinery.OpSweep)
+	t, err := v.turns.Take(ctx, machinery.OpSweep)
 	if err != nil {
 		return v.notMyTurn(ctx, machinery.OpSweep, err)
 	}
-	defer t.done()
-	return v.sweep(t.ctx, end)
+	defer t.Done()
+	return v.sweep(t.Context(), end)
 }
 
 // sweep is Sweep for whoever has the turn.

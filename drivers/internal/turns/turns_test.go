@@ -1,6 +1,4 @@
-//go:build linux
-
-package qemu
+package turns
 
 import (
 	"context"
@@ -14,16 +12,21 @@ import (
 	"github.com/machineries/machineries/machinery"
 )
 
-// waiting is how many operations wait.
-func (q *turns) waiting() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.line)
+// waitFor waits until something is so.
+func waitFor(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after 10 s it is still not so that %s", what)
+		}
+	}
 }
 
-func mustTake(t *testing.T, q *turns) *turn {
+func mustTake(t *testing.T, q *Turns) *Turn {
 	t.Helper()
-	turn, err := q.take(limit(t), machinery.OpRestoreStart)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	turn, err := q.Take(ctx, machinery.OpRestoreStart)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,14 +34,14 @@ func mustTake(t *testing.T, q *turns) *turn {
 }
 
 func TestOperationsHaveTheirTurnInTheOrderInWhichTheyCame(t *testing.T) {
-	q := &turns{}
+	q := &Turns{}
 	first := mustTake(t, q)
 	var mu sync.Mutex
 	var order []int
 	var all sync.WaitGroup
 	for i := range 5 {
 		all.Go(func() {
-			turn, err := q.take(context.Background(), machinery.OpRestoreStart)
+			turn, err := q.Take(context.Background(), machinery.OpRestoreStart)
 			if err != nil {
 				t.Error(err)
 				return
@@ -46,11 +49,11 @@ func TestOperationsHaveTheirTurnInTheOrderInWhichTheyCame(t *testing.T) {
 			mu.Lock()
 			order = append(order, i)
 			mu.Unlock()
-			turn.done()
+			turn.Done()
 		})
-		waitFor(t, "the operation waits", func() bool { return q.waiting() == i+1 })
+		waitFor(t, "the operation waits", func() bool { return q.Waiting() == i+1 })
 	}
-	first.done()
+	first.Done()
 	all.Wait()
 	if !slices.IsSorted(order) || len(order) != 5 {
 		t.Errorf("the order was %v", order)
@@ -58,27 +61,27 @@ func TestOperationsHaveTheirTurnInTheOrderInWhichTheyCame(t *testing.T) {
 }
 
 func TestStopGoesFirstAndEndsWhatRunsAndNothingElse(t *testing.T) {
-	q := &turns{}
+	q := &Turns{}
 	running := mustTake(t, q)
-	waits := make(chan *turn, 1)
+	waits := make(chan *Turn, 1)
 	go func() {
-		turn, _ := q.take(context.Background(), machinery.OpHandlePaused)
+		turn, _ := q.Take(context.Background(), machinery.OpHandlePaused)
 		waits <- turn
 	}()
-	waitFor(t, "the operation waits", func() bool { return q.waiting() == 1 })
-	stopped := make(chan *turn, 1)
+	waitFor(t, "the operation waits", func() bool { return q.Waiting() == 1 })
+	stopped := make(chan *Turn, 1)
 	go func() {
-		turn, cancelled, err := q.overtake(context.Background(), machinery.OpStop, time.Minute)
+		turn, cancelled, err := q.Overtake(context.Background(), machinery.OpStop, time.Minute)
 		if err != nil || cancelled != machinery.OpRestoreStart {
 			t.Errorf("cancelled %q, %v", cancelled, err)
 		}
 		stopped <- turn
 	}()
-	<-running.ctx.Done()
-	if cause := context.Cause(running.ctx); cause != errStopped {
+	<-running.Context().Done()
+	if cause := context.Cause(running.Context()); cause != ErrStopped {
 		t.Errorf("the cause is %v", cause)
 	}
-	running.done()
+	running.Done()
 	stop := <-stopped
 	select {
 	case <-waits:
@@ -88,58 +91,58 @@ func TestStopGoesFirstAndEndsWhatRunsAndNothingElse(t *testing.T) {
 	// A second Stop waits for the first and does not end it.
 	second := make(chan machinery.Op, 1)
 	go func() {
-		turn, cancelled, err := q.overtake(context.Background(), machinery.OpStop, time.Minute)
+		turn, cancelled, err := q.Overtake(context.Background(), machinery.OpStop, time.Minute)
 		if err == nil {
-			turn.done()
+			turn.Done()
 		}
 		second <- cancelled
 	}()
-	waitFor(t, "the second Stop waits", func() bool { return q.waiting() == 2 })
-	if stop.ctx.Err() != nil {
+	waitFor(t, "the second Stop waits", func() bool { return q.Waiting() == 2 })
+	if stop.Context().Err() != nil {
 		t.Error("the second Stop ended the first")
 	}
-	stop.done()
+	stop.Done()
 	if cancelled := <-second; cancelled != "" {
 		t.Errorf("the second Stop cancelled %q", cancelled)
 	}
 	turn := <-waits
-	if turn.ctx.Err() != nil {
+	if turn.Context().Err() != nil {
 		t.Error("the operation that waited is cancelled")
 	}
-	turn.done()
+	turn.Done()
 }
 
 func TestAnOperationThatDoesNotEndIsGivenUp(t *testing.T) {
-	q := &turns{}
+	q := &Turns{}
 	stuck := mustTake(t, q)
-	if _, _, err := q.overtake(context.Background(), machinery.OpStop, 10*time.Millisecond); err != errStuck {
+	if _, _, err := q.Overtake(context.Background(), machinery.OpStop, 10*time.Millisecond); err != ErrStuck {
 		t.Errorf("Stop: %v", err)
 	}
 	dead, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, _, err := q.overtake(dead, machinery.OpStop, 10*time.Millisecond); err != errStuck {
+	if _, _, err := q.Overtake(dead, machinery.OpStop, 10*time.Millisecond); err != ErrStuck {
 		t.Errorf("Stop without time: %v", err)
 	}
-	q.close()
-	if _, err := q.takeClosed(machinery.OpClose, 10*time.Millisecond); err != errStuck {
+	q.Close()
+	if _, err := q.TakeClosed(machinery.OpClose, 10*time.Millisecond); err != ErrStuck {
 		t.Errorf("Close: %v", err)
 	}
-	stuck.done()
-	turn, err := q.takeClosed(machinery.OpClose, time.Minute)
+	stuck.Done()
+	turn, err := q.TakeClosed(machinery.OpClose, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	turn.done()
-	if _, err := q.take(context.Background(), machinery.OpRestoreStart); err != errClosing {
+	turn.Done()
+	if _, err := q.Take(context.Background(), machinery.OpRestoreStart); err != ErrClosing {
 		t.Errorf("after close: %v", err)
 	}
 }
 
 func TestNoTurnIsLostOrHadTwice(t *testing.T) {
-	q := &turns{}
+	q := &Turns{}
 	var mu sync.Mutex
 	busy := false
-	use := func(turn *turn) error {
+	use := func(turn *Turn) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if busy {
@@ -150,7 +153,7 @@ func TestNoTurnIsLostOrHadTwice(t *testing.T) {
 		time.Sleep(time.Duration(len(turn.op)) * 5 * time.Microsecond) // gives another the chance to come in between
 		mu.Lock()
 		busy = false
-		turn.done()
+		turn.Done()
 		return nil
 	}
 	var all sync.WaitGroup
@@ -158,12 +161,12 @@ func TestNoTurnIsLostOrHadTwice(t *testing.T) {
 		all.Go(func() {
 			for k := range 60 {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration((i*7+k*13)%900)*time.Microsecond)
-				var turn *turn
+				var turn *Turn
 				var err error
 				if (i+k)%4 == 0 {
-					turn, _, err = q.overtake(ctx, machinery.OpStop, time.Minute)
+					turn, _, err = q.Overtake(ctx, machinery.OpStop, time.Minute)
 				} else {
-					turn, err = q.take(ctx, machinery.OpRestoreStart)
+					turn, err = q.Take(ctx, machinery.OpRestoreStart)
 				}
 				if err == nil {
 					err = use(turn)
@@ -176,5 +179,5 @@ func TestNoTurnIsLostOrHadTwice(t *testing.T) {
 		})
 	}
 	all.Wait()
-	mustTake(t, q).done()
+	mustTake(t, q).Done()
 }
