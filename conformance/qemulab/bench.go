@@ -14,6 +14,7 @@ import (
 
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/conformance/guest"
+	"github.com/machineries/machineries/conformance/internal/labkit"
 	fakeqemu "github.com/machineries/machineries/fakes/qemu"
 )
 
@@ -135,7 +136,7 @@ func (b *bench) machine(ctx context.Context, number int, spec conformance.Machin
 		err = b.fill(ctx, m)
 	}
 	if err == nil {
-		err = b.install.Plan(m.socket, planned(spec.Faults)...)
+		err = b.install.Plan(m.socket, labkit.Planned(spec.Faults)...)
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.close())
@@ -158,11 +159,11 @@ func (m *machine) close() error {
 
 // fill puts the machine's disk and snapshot in place, damaged as asked for.
 func (b *bench) fill(ctx context.Context, m *machine) error {
-	if err := copyFile(m.files["disk"], m.saved.disk); err != nil {
+	if err := labkit.CopyFile(m.files["disk"], m.saved.disk); err != nil {
 		return err
 	}
 	if second := m.files["second disk"]; second != "" {
-		if err := copyFile(second, m.saved.second); err != nil {
+		if err := labkit.CopyFile(second, m.saved.second); err != nil {
 			return err
 		}
 	}
@@ -178,26 +179,10 @@ func (b *bench) fill(ctx context.Context, m *machine) error {
 	if err != nil {
 		return err
 	}
-	if err := copyFile(m.files["snapshot"], path); err != nil {
+	if err := labkit.CopyFile(m.files["snapshot"], path); err != nil {
 		return err
 	}
 	return damage(m.files, m.spec.Damage)
-}
-
-// copyFile copies a file.
-func copyFile(to, from string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	_, err = io.Copy(out, in)
-	return err
 }
 
 // Saved implements conformance.Bench.
@@ -216,7 +201,7 @@ func (b *bench) Saved(name string) conformance.Saved {
 		// 7.2.22: "Size mismatch: pc.ram: 0x2000000 != 0x1000000".
 		files["hypervisor says"] = "Size mismatch"
 	}
-	return conformance.Saved{Memory: m.saved.memory, Disk: m.saved.onDisk, SecondDisk: m.saved.onSecond, Counter: m.saved.counter, Files: files}
+	return m.saved.marks.Saved(files)
 }
 
 // Guest implements conformance.Bench.
@@ -225,7 +210,7 @@ func (b *bench) Guest(ctx context.Context, name string) (conformance.Guest, erro
 	if err != nil {
 		return nil, err
 	}
-	return guestView{client}, nil
+	return labkit.View{Client: client}, nil
 }
 
 // Originals implements conformance.Bench.
@@ -253,7 +238,7 @@ func (b *bench) Originals(_ context.Context, name string) (map[string]string, er
 
 // Close implements conformance.Bench.
 func (b *bench) Close(ctx context.Context) error {
-	err := endAll(ctx, b.dir)
+	err := labkit.EndAll(ctx, b.dir)
 	for _, m := range b.machines {
 		err = errors.Join(err, m.close())
 	}

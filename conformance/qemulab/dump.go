@@ -2,37 +2,14 @@ package qemulab
 
 import (
 	"context"
-	"debug/elf"
-	"encoding/binary"
-	"fmt"
 
 	"github.com/machineries/machineries/conformance"
-	fakeguest "github.com/machineries/machineries/fakes/guest"
+	"github.com/machineries/machineries/conformance/internal/labkit"
 )
 
 var _ conformance.DumpReader = (*bench)(nil)
 
-// Dumped implements conformance.DumpReader. It reads ELF, which is what QEMU
-// writes unless it is asked for something else.
+// Dumped implements conformance.DumpReader.
 func (b *bench) Dumped(_ context.Context, _, path string, slot int) (uint32, error) {
-	f, err := elf.Open(path)
-	if err != nil {
-		return 0, fmt.Errorf("the dump is no ELF core file: %w", err)
-	}
-	defer f.Close()
-	at := uint64(fakeguest.MemoryMarkBase + slot*fakeguest.MemoryMarkStep)
-	var mark [8]byte
-	for _, p := range f.Progs {
-		if p.Type != elf.PT_LOAD || at < p.Paddr || at+uint64(len(mark)) > p.Paddr+p.Filesz {
-			continue
-		}
-		if _, err := p.ReadAt(mark[:], int64(at-p.Paddr)); err != nil {
-			return 0, fmt.Errorf("the dump ends before the memory at %#x: %w", at, err)
-		}
-		if string(mark[:4]) != fakeguest.MemoryMagic {
-			return 0, nil
-		}
-		return binary.LittleEndian.Uint32(mark[4:]), nil
-	}
-	return 0, fmt.Errorf("the dump has no memory at %#x", at)
+	return labkit.Dumped(path, slot)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/conformance"
+	"github.com/machineries/machineries/conformance/internal/labkit"
 )
 
 var _ conformance.Networked = (*bench)(nil)
@@ -102,7 +103,7 @@ func (b *bench) Transmit(ctx context.Context, name string, frame []byte) error {
 	// QEMU reads a frame and lets it go through its filters in one go, so that what is out of the socket is in the recording before
 	// QEMU does anything else. There is no event for that.
 	for {
-		left, err := unread(c)
+		left, err := labkit.Unread(c)
 		if err != nil || left == 0 {
 			return err
 		}

@@ -21,9 +21,9 @@ import (
 
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/conformance/guest"
+	"github.com/machineries/machineries/conformance/internal/labkit"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	fakeqemu "github.com/machineries/machineries/fakes/qemu"
-	"github.com/machineries/machineries/internal/qcow2"
 )
 
 // template is a kind of machine that a snapshot is made of.
@@ -47,14 +47,9 @@ type saved struct {
 	template       template
 	disk, snapshot string
 	second         string // the second disk, a raw one; empty without
-	memory, onDisk uint32
-	onSecond       uint32
-	counter        uint32
+	marks          labkit.Marks
 	kinds          map[conformance.SnapshotKind]string
 }
-
-// diskSize is the virtual size of a machine's disk in bytes.
-const diskSize = 1 << 20
 
 // Memory of a machine, in MiB, and of one that does not fit its snapshots.
 const (
@@ -129,15 +124,15 @@ func (l *Lab) save(ctx context.Context, dir string, t template) (s *saved, err e
 	s = &saved{
 		template: t,
 		disk:     filepath.Join(dir, "disk.qcow2"), snapshot: filepath.Join(dir, "memory.snapshot"),
-		memory: 0x5A000000 + uint32(t.variant), onDisk: 0xD1500000 + uint32(t.variant),
+		marks: labkit.NewMarks(t.variant, t.second),
 		kinds: make(map[conformance.SnapshotKind]string),
 	}
-	if err := makeDisk(s.disk); err != nil {
+	if err := labkit.MakeDisk(s.disk); err != nil {
 		return nil, err
 	}
 	if t.second {
-		s.second, s.onSecond = filepath.Join(dir, "second.raw"), 0xD1520000+uint32(t.variant)
-		if err := os.WriteFile(s.second, make([]byte, diskSize), 0o600); err != nil {
+		s.second = filepath.Join(dir, "second.raw")
+		if err := os.WriteFile(s.second, make([]byte, labkit.DiskSize), 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -167,7 +162,7 @@ func (l *Lab) save(ctx context.Context, dir string, t template) (s *saved, err e
 	defer e.end()
 	g, err := listener.Client(ctx)
 	if err == nil {
-		err = s.mark(ctx, g)
+		err = s.marks.Write(ctx, g)
 	}
 	if err == nil {
 		err = e.migrate(ctx, s.snapshot, t.paused)
@@ -177,64 +172,6 @@ func (l *Lab) save(ctx context.Context, dir string, t template) (s *saved, err e
 	}
 	s.kinds[conformance.SnapshotPlain] = s.snapshot
 	return s, nil
-}
-
-// mark writes the marks and reads the counter.
-func (s *saved) mark(ctx context.Context, g *guest.Client) error {
-	if err := g.SetMemory(ctx, 0, s.memory); err != nil {
-		return fmt.Errorf("marking the guest's memory: %w", err)
-	}
-	if err := g.SetDisk(ctx, 0, s.onDisk); err != nil {
-		return fmt.Errorf("marking the guest's disk: %w", err)
-	}
-	if s.second != "" {
-		if err := g.SetDisk(ctx, conformance.SecondDisk, s.onSecond); err != nil {
-			return fmt.Errorf("marking the guest's second disk: %w", err)
-		}
-	}
-	return s.count(ctx, g)
-}
-
-// firstTicks is how far a guest has counted before it is saved, so that its
-// counter can be told from that of a fresh boot.
-const firstTicks = 10
-
-// count waits until the guest has counted some ticks.
-func (s *saved) count(ctx context.Context, g *guest.Client) (err error) {
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if s.counter, err = g.Counter(ctx); err != nil || s.counter >= firstTicks {
-			return err
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("the guest's counter is at %d: %w", s.counter, ctx.Err())
-		}
-	}
-}
-
-// makeDisk writes a bootable qcow2 disk.
-func makeDisk(path string) (err error) {
-	if err := qcow2.Create(path, qcow2.Options{VirtualSize: diskSize}); err != nil {
-		return err
-	}
-	disk, err := qcow2.Open(path, qcow2.OpenOptions{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, disk.Close()) }()
-	image := guest.Image(diskSize)
-	const sector = 512
-	for at := 0; at < len(image); at += sector {
-		if part := image[at : at+sector]; !bytes.Equal(part, make([]byte, sector)) {
-			if _, err := disk.WriteAt(part, int64(at)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // emulator is one that the lab runs for itself.

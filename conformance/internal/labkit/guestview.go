@@ -1,4 +1,4 @@
-package qemulab
+package labkit
 
 import (
 	"context"
@@ -10,10 +10,10 @@ import (
 	fakeguest "github.com/machineries/machineries/fakes/guest"
 )
 
-// guestView is the suite's view of a connected guest.
-type guestView struct{ *guest.Client }
+// View is the suite's view of a connected guest.
+type View struct{ *guest.Client }
 
-var _ conformance.Guest = guestView{}
+var _ conformance.Guest = View{}
 
 // buttonModes are the guest's words for what it does when its button is
 // pressed.
@@ -24,7 +24,7 @@ var buttonModes = map[conformance.ButtonMode]fakeguest.ButtonMode{
 }
 
 // Button implements conformance.Guest.
-func (g guestView) Button(ctx context.Context, mode conformance.ButtonMode, delay time.Duration) error {
+func (g View) Button(ctx context.Context, mode conformance.ButtonMode, delay time.Duration) error {
 	m, known := buttonModes[mode]
 	if !known {
 		return fmt.Errorf("the guest has no button mode %q", mode)
@@ -33,7 +33,7 @@ func (g guestView) Button(ctx context.Context, mode conformance.ButtonMode, dela
 }
 
 // Pressed implements conformance.Guest.
-func (g guestView) Pressed() int {
+func (g View) Pressed() int {
 	n := 0
 	for _, e := range g.Events() {
 		if e.Op == fakeguest.OpPower {

@@ -1,4 +1,4 @@
-package qemulab
+package labkit
 
 import (
 	"net"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unread is how much of what was written to a socket the other side has not read.
-func unread(c net.Conn) (n int, err error) {
+// Unread is how much of what was written to a socket the other side has not read.
+func Unread(c net.Conn) (n int, err error) {
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return 0, err
