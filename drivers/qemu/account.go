@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
 )
@@ -20,7 +21,7 @@ import (
 var _ machinery.Accountant = (*Machinery)(nil)
 
 // keyed is what the runtime directory of a machine is called.
-var keyed = regexp.MustCompile(fmt.Sprintf("^[0-9a-f]{%d}$", keyLength))
+var keyed = regexp.MustCompile(fmt.Sprintf("^[0-9a-f]{%d}$", rundir.KeyLength))
 
 // Account tells of every runtime directory of a machine below this driver's, also of machines that are not in its configuration
 // (any more), and of the disposable disks of its own machines that no run has. What is not this driver's by its name or by a ledger
@@ -92,7 +93,7 @@ func (d *Machinery) accountOf(ctx context.Context, v *vm, configured bool) (run 
 		return run, false
 	}
 	run.Since = info.ModTime()
-	run.Owner, run.Held = held(v.dir)
+	run.Owner, run.Held = rundir.Held(v.dir)
 	l, err := readLedger(v.dir)
 	switch {
 	case err != nil:
@@ -185,7 +186,7 @@ func (v *vm) orphans() (paths []string, why string) {
 // whyNotOurs says why a runtime directory whose ledger cannot be understood is not to be removed; empty if nothing speaks against
 // it. A QEMU that runs listens on the sockets in it for as long as it lives, whatever has become of their files.
 func whyNotOurs(dir string) string {
-	if err := checkPrivate(dir); err != nil {
+	if err := rundir.CheckPrivate(dir); err != nil {
 		return err.Error()
 	}
 	sockets, err := os.ReadFile("/proc/net/unix")

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
 )
@@ -67,7 +68,7 @@ func (d *Machinery) checkVersion(ctx context.Context) error {
 
 // checkRuntimeDir is whether the runtime directory is as New left it.
 func (d *Machinery) checkRuntimeDir() error {
-	if err := checkPrivate(d.runtimeDir); err != nil {
+	if err := rundir.CheckPrivate(d.runtimeDir); err != nil {
 		return err
 	}
 	return writableDir(d.runtimeDir)

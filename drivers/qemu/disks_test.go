@@ -240,7 +240,7 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 	}
 	feed.end()
 	r.let()
-	h.unlock()
+	h.Unlock()
 	mustState(t, m, "vm", machinery.StateError, reasonStranger)
 	mustKind(t, m.HandlePaused(limit(t), "vm"), machinery.ErrUnexpectedState)
 	if err := m.Stop(limit(t), "vm"); err != nil {

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/machineries/machineries/drivers/internal/rundir"
 )
 
 // phase is what a driver is doing with a machine that is not off.
@@ -78,10 +80,10 @@ func (h *hold) write(l ledger) error {
 	if err != nil {
 		return err
 	}
-	if err := h.dir.WriteFile(stateFile+".new", append(data, '\n'), 0o600); err != nil {
+	if err := h.Dir.WriteFile(stateFile+".new", append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("the ledger of the machine cannot be written: %w", err)
 	}
-	if err := h.dir.Rename(stateFile+".new", stateFile); err != nil {
+	if err := h.Dir.Rename(stateFile+".new", stateFile); err != nil {
 		return fmt.Errorf("the ledger of the machine cannot be written: %w", err)
 	}
 	return nil
@@ -90,7 +92,7 @@ func (h *hold) write(l ledger) error {
 // readLedger reads the ledger in a runtime directory; nil if there is none.
 func readLedger(dir string) (*ledger, error) {
 	path := filepath.Join(dir, stateFile)
-	if err := checkPrivate(dir); err != nil {
+	if err := rundir.CheckPrivate(dir); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}

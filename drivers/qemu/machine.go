@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/machinery"
 )
@@ -64,7 +65,7 @@ func (v *vm) set(change func()) {
 func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) {
 	h, err = acquire(v.dir)
 	if err != nil {
-		if busy, is := errors.AsType[*heldError](err); is {
+		if busy, is := errors.AsType[*rundir.HeldError](err); is {
 			return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v; its operations can be used again when that driver has stopped it or was closed", busy)
 		}
 		return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.dir)
@@ -82,7 +83,7 @@ func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) 
 		}
 	}
 	if err != nil {
-		h.unlock()
+		h.Unlock()
 		return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrHypervisor, err, "it cannot be told what an earlier run of the machine left")
 	}
 	return h, p, l, nil
@@ -150,7 +151,7 @@ func (v *vm) detach() {
 		return
 	}
 	r.let()
-	r.hold.unlock()
+	r.hold.Unlock()
 	v.set(func() { v.run = nil })
 	v.log.Info("let go of the running machine", "pid", r.proc.pid)
 }

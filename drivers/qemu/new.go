@@ -13,6 +13,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
 )
@@ -45,9 +46,9 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		c.RuntimeDir = o.RuntimeDir
 	}
 	if c.RuntimeDir == "" {
-		c.RuntimeDir = defaultRuntimeDir()
+		c.RuntimeDir = rundir.Default()
 	}
-	runtimeDir, err := makeRuntimeDir(c.RuntimeDir)
+	runtimeDir, err := rundir.Make(c.RuntimeDir)
 	if err != nil {
 		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
 	}
@@ -122,9 +123,9 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 		v.machine.MACAddress = hw.String()
 	}
 	v.conf.Disk, v.conf.Snapshot = realPath(m.Disk), realPath(m.Snapshot)
-	v.dir = filepath.Join(d.runtimeDir, machineKey(m.Name, d.config.where(m)))
+	v.dir = filepath.Join(d.runtimeDir, rundir.Key(m.Name, d.config.where(m)))
 	v.bad, v.unsaved = v.check(m), m.unsaved
-	v.overlays = overlayPaths(overlayPath(d.config.DisposableDir, v.conf.Disk, m.Name, machineKey(m.Name, "")), len(v.media()))
+	v.overlays = overlayPaths(overlayPath(d.config.DisposableDir, v.conf.Disk, m.Name, rundir.Key(m.Name, "")), len(v.media()))
 	if v.unsaved == nil && m.problem == nil {
 		v.unsaved = v.checkSnapshot()
 	}

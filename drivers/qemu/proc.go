@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/machineries/machineries/drivers/internal/rundir"
 )
 
 // startTime reads when a process started, in clock ticks after the boot of the host: with the id, it means one process for
@@ -70,5 +72,5 @@ func ours(pid int) bool {
 		return true
 	}
 	info, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
-	return err == nil && owner(info) == os.Geteuid()
+	return err == nil && rundir.Owner(info) == os.Geteuid()
 }

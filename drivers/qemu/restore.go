@@ -53,7 +53,7 @@ func (v *vm) begin(ctx context.Context, op machinery.Op) error {
 			break
 		}
 		p.release()
-		h.unlock()
+		h.Unlock()
 		// A QEMU whose driver died while it loaded may end in this very moment, for want of the rest of the snapshot.
 		if err := v.notOff(ctx, op); err != nil {
 			return err

@@ -69,11 +69,11 @@ func (r *run) screendump(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	// One that QEMU wrote for somebody who did not wait for it.
-	if err := r.hold.dir.Remove(screenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := r.hold.Dir.Remove(screenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	defer func() { _ = r.hold.dir.Remove(screenFile) }()
-	args := map[string]any{"filename": filepath.Join(r.hold.path, screenFile)}
+	defer func() { _ = r.hold.Dir.Remove(screenFile) }()
+	args := map[string]any{"filename": filepath.Join(r.hold.Path, screenFile)}
 	asPNG := writesPNG(m.Version())
 	if asPNG {
 		args["format"] = "png"
@@ -81,7 +81,7 @@ func (r *run) screendump(ctx context.Context) ([]byte, error) {
 	if err := m.Execute(ctx, "screendump", args, nil); err != nil {
 		return nil, err
 	}
-	f, err := r.hold.dir.Open(screenFile)
+	f, err := r.hold.Dir.Open(screenFile)
 	if err != nil {
 		return nil, err
 	}

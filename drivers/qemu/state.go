@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
@@ -88,7 +89,7 @@ func (v *vm) stateOfRun(ctx context.Context, r *run) (machinery.Status, error) {
 // stateOfLedger is the status of a machine that another driver holds, or has left running.
 func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, error) {
 	p, err := l.process()
-	_, isHeld := held(v.dir)
+	_, isHeld := rundir.Held(v.dir)
 	switch {
 	case errors.Is(err, os.ErrProcessDone) && l.PID == 0 && isHeld:
 		return startingAs(l.Booted), nil

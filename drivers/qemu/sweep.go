@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -65,7 +66,7 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 	}
 	h, err := acquire(v.dir)
 	if err != nil {
-		if busy, is := errors.AsType[*heldError](err); is {
+		if busy, is := errors.AsType[*rundir.HeldError](err); is {
 			return refuse(machinery.ErrBusy, nil, "%v", busy)
 		}
 		return refuse(machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.dir)
@@ -73,7 +74,7 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 	l, err := readLedger(v.dir)
 	if err != nil {
 		if why := whyNotOurs(v.dir); why != "" {
-			h.unlock()
+			h.Unlock()
 			return refuse(machinery.ErrUnexpectedState, err, "%s is left alone: %s", v.dir, why)
 		}
 		v.log.Info("removing a runtime directory whose ledger cannot be understood", "dir", v.dir, "error", err)
@@ -87,7 +88,7 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 	case errors.Is(err, os.ErrProcessDone):
 		v.log.Info("clearing what an earlier run left", "pid", l.PID, "owner", l.Owner)
 		if err := l.clear(); err != nil {
-			h.unlock() // the ledger stays, to try again
+			h.Unlock() // the ledger stays, to try again
 			return refuse(machinery.ErrHypervisor, err, "something is left")
 		}
 		err = nil
@@ -96,12 +97,12 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 		}
 		return v.removed(h, err)
 	case err != nil:
-		h.unlock()
+		h.Unlock()
 		return refuse(machinery.ErrHypervisor, err, "it cannot be told whether the machine's QEMU runs")
 	}
 	pid := p.pid
 	p.release()
-	h.unlock()
+	h.Unlock()
 	if !end {
 		return refuse(machinery.ErrUnexpectedState, nil, "the machine runs (process %d), and nobody holds it; it is ended only on request", pid)
 	}
@@ -119,7 +120,7 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 // removed takes the runtime directory away; err is what went wrong before.
 func (v *vm) removed(h *hold, err error) error {
 	err = errors.Join(err, h.remove())
-	if _, is := held(v.dir); err == nil && !is && fileIsThere(v.dir) {
+	if _, is := rundir.Held(v.dir); err == nil && !is && fileIsThere(v.dir) {
 		err = fmt.Errorf("%s has files that are not this driver's", v.dir)
 	}
 	if err != nil {

@@ -1,6 +1,6 @@
 //go:build linux
 
-package qemu
+package rundir
 
 import (
 	"errors"
@@ -12,11 +12,35 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"github.com/machineries/machineries/internal/qcow2"
-	"github.com/machineries/machineries/machinery"
-	"golang.org/x/sys/unix"
 )
+
+func scratch(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func fileExists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func realPath(t *testing.T, path string) string {
+	t.Helper()
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
 
 func TestOnlyOneHoldsAMachineHoweverManyTakeItAndRemoveIt(t *testing.T) {
 	path := filepath.Join(scratch(t), "key")
@@ -25,8 +49,8 @@ func TestOnlyOneHoldsAMachineHoweverManyTakeItAndRemoveIt(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 200 {
-				h, err := acquire(path)
-				if busy := (*heldError)(nil); errors.As(err, &busy) {
+				h, err := Acquire(path)
+				if busy := (*HeldError)(nil); errors.As(err, &busy) {
 					continue
 				}
 				if err != nil {
@@ -37,13 +61,13 @@ func TestOnlyOneHoldsAMachineHoweverManyTakeItAndRemoveIt(t *testing.T) {
 					t.Errorf("%d hold the machine", n)
 				}
 				had.Add(1)
-				if err := h.write(ledger{}); err != nil {
+				if err := h.Dir.WriteFile("file", nil, 0o600); err != nil {
 					t.Error(err)
 				}
 				holders.Add(-1)
 				if had.Load()%3 == 0 {
-					h.unlock()
-				} else if err := h.remove(); err != nil {
+					h.Unlock()
+				} else if err := h.Remove("file"); err != nil {
 					t.Error(err)
 				}
 			}
@@ -53,11 +77,11 @@ func TestOnlyOneHoldsAMachineHoweverManyTakeItAndRemoveIt(t *testing.T) {
 	if had.Load() == 0 {
 		t.Error("nobody ever held it")
 	}
-	h, err := acquire(path)
+	h, err := Acquire(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.remove(); err != nil {
+	if err := h.Remove("file"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -67,29 +91,29 @@ func TestOnlyOneHoldsAMachineHoweverManyTakeItAndRemoveIt(t *testing.T) {
 
 func TestTheHolderIsNamedAndSeen(t *testing.T) {
 	path := filepath.Join(scratch(t), "key")
-	if _, is := held(path); is {
+	if _, is := Held(path); is {
 		t.Error("a machine without a directory is held")
 	}
-	h, err := acquire(path)
+	h, err := Acquire(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = acquire(path)
+	_, err = Acquire(path)
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
 		t.Errorf("the second hold: %v", err)
 	}
-	if pid, is := held(path); !is || pid != os.Getpid() {
+	if pid, is := Held(path); !is || pid != os.Getpid() {
 		t.Errorf("held says %d, %v", pid, is)
 	}
-	h.unlock()
-	if _, is := held(path); is {
+	h.Unlock()
+	if _, is := Held(path); is {
 		t.Error("the machine is held after it was let go of")
 	}
-	h, err = acquire(path)
+	h, err = Acquire(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.remove(); err != nil {
+	if err := h.Remove("file"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -109,8 +133,8 @@ func TestAMachinesDirectoryThatIsNotItsOwnIsRefused(t *testing.T) {
 		if err := make(); err != nil {
 			t.Fatal(err)
 		}
-		if h, err := acquire(path); err == nil {
-			h.unlock()
+		if h, err := Acquire(path); err == nil {
+			h.Unlock()
 			t.Errorf("%s is taken", what)
 		}
 		if fileExists(filepath.Join(dir, "victim")) || fileExists(filepath.Join(elsewhere, lockFile)) {
@@ -126,8 +150,8 @@ func TestMachinesThatDifferInAnythingHaveDifferentKeys(t *testing.T) {
 	for _, names := range [][]string{
 		{"a", "b"}, {"ab", ""}, {"a", "bc"}, {"", "ab"}, {"a\x00b", ""}, {"a", "b,c"}, {"a/b", ""}, {"1:a", "b"},
 	} {
-		key := machineKey(names[0], names[1])
-		if len(key) != keyLength || seen[key] != nil {
+		key := Key(names[0], names[1])
+		if len(key) != KeyLength || seen[key] != nil {
 			t.Errorf("%q and %q have the key %s", names, seen[key], key)
 		}
 		seen[key] = names
@@ -136,30 +160,30 @@ func TestMachinesThatDifferInAnythingHaveDifferentKeys(t *testing.T) {
 
 func TestTheDefaultRuntimeDirectoryIsTheSameInEverySessionOfAUser(t *testing.T) {
 	run, uid := scratch(t), os.Geteuid()
-	before := defaultRuntimeDir()
+	before := Default()
 	t.Setenv("XDG_RUNTIME_DIR", run)
-	if got := defaultRuntimeDir(); got != before {
+	if got := Default(); got != before {
 		t.Errorf("with XDG_RUNTIME_DIR it is %s, without %s", got, before)
 	}
-	if got := runtimeDirOf(0, run); got != run+"/machineries" {
+	if got := defaultOf(0, run); got != run+"/machineries" {
 		t.Errorf("root's is %s", got)
 	}
 	const user = 4711
 	mine := fmt.Sprintf("%s/user/%d", run, user)
-	if got := runtimeDirOf(user, run); got != "/tmp/machineries-4711" {
+	if got := defaultOf(user, run); got != "/tmp/machineries-4711" {
 		t.Errorf("without %s it is %s", mine, got)
 	}
 	if err := os.MkdirAll(mine, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if got := runtimeDirOf(user, run); got != "/tmp/machineries-4711" {
+	if got := defaultOf(user, run); got != "/tmp/machineries-4711" {
 		t.Errorf("with somebody else's %s it is %s", mine, got)
 	}
 	if uid == 0 {
 		if err := os.Chown(mine, user, user); err != nil {
 			t.Fatal(err)
 		}
-		if got := runtimeDirOf(user, run); got != mine+"/machineries" {
+		if got := defaultOf(user, run); got != mine+"/machineries" {
 			t.Errorf("with %s it is %s", mine, got)
 		}
 	}
@@ -184,7 +208,7 @@ func TestARuntimeDirectoryThatIsRefusedIsNotMade(t *testing.T) {
 		cases[filepath.Join(foreign, "run")] = "belongs to user 4711"
 	}
 	for path, want := range cases {
-		if _, err := makeRuntimeDir(path); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Make(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
@@ -200,49 +224,7 @@ func TestARuntimeDirectoryThatIsRefusedIsNotMade(t *testing.T) {
 		t.Error("the relative directory was made")
 	}
 	deep := filepath.Join(dir, "a", "b", "run")
-	if got, err := makeRuntimeDir(deep); err != nil || got != realPath(deep) || !fileExists(deep) {
+	if got, err := Make(deep); err != nil || got != realPath(t, deep) || !fileExists(deep) {
 		t.Errorf("%s: %s, %v", deep, got, err)
 	}
-}
-
-func TestADisposableDiskOfAnEarlierBootIsReplacedUnlessItIsInUse(t *testing.T) {
-	snaps := realSnapshots(t)
-	s := newSite(t)
-	s.add("vm", snaps.disk, snaps.running)
-	m := s.open(machinery.Options{})
-	overlay := m.byName["vm"].overlays[0]
-	if err := os.WriteFile(overlay, []byte("old"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(overlay, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// As a QEMU does that has the image open.
-	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: lockFirst, Len: 1}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
-		t.Fatal(err)
-	}
-	err = m.RestoreStart(limit(t), "vm")
-	mustKind(t, err, machinery.ErrHypervisor)
-	if !strings.Contains(err.Error(), overlay) {
-		t.Errorf("%v does not name %s", err, overlay)
-	}
-	f.Close()
-	if err := m.RestoreStart(limit(t), "vm"); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := qcow2.Inspect(overlay); err != nil || info.Format != "qcow2" {
-		t.Errorf("the disposable disk is %+v, %v", info, err)
-	}
-	if info, err := os.Stat(overlay); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("its mode is %v, %v", info.Mode(), err)
-	}
-	if !imageInUse(overlay) {
-		t.Error("QEMU's locks on the image are not seen")
-	}
-	if err := m.Stop(limit(t), "vm"); err != nil {
-		t.Fatal(err)
-	}
-	s.clean()
 }
