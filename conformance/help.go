@@ -19,6 +19,20 @@ var errSameMarks = errors.New("the lab gave two machines the same marks")
 // benches cannot.
 var errNoDumpReader = errors.New("the lab offers the feature \"dump\", and its bench is no DumpReader")
 
+// kinds are the kinds of snapshot that the lab has, the plain one first.
+func (w *World) kinds() []SnapshotKind {
+	if k, ok := w.subject.Lab.(Kinder); ok {
+		return k.Kinds()
+	}
+	return []SnapshotKind{SnapshotPlain}
+}
+
+// anotherKind is a kind of snapshot that is not plain, if the lab has one.
+func (w *World) anotherKind() SnapshotKind {
+	kinds := w.kinds()
+	return kinds[len(kinds)-1]
+}
+
 // inject makes something go wrong now.
 func (w *World) inject(name string, kind FaultKind) {
 	w.Notef("fault: %s on %q", kind, name)

@@ -210,14 +210,17 @@ type FaultKind string
 const (
 	// FaultKill: the hypervisor's process is killed by someone else.
 	FaultKill FaultKind = "kill"
-	// FaultWedge: the hypervisor's process lives but answers nothing, until
-	// healed.
+	// FaultWedge: the machine's process lives but does nothing, until healed.
 	FaultWedge FaultKind = "wedge"
+	// FaultSilent: who answers for the machine's state lives but answers
+	// nothing, until healed. It is the hypervisor's daemon, and where there is
+	// none the machine's process.
+	FaultSilent FaultKind = "silent"
 	// FaultStrangerPause: someone else pauses the machine. To be announced.
 	FaultStrangerPause FaultKind = "stranger-pause"
 
-	// FaultNoProgram: the hypervisor's program is not there any more, until
-	// healed. What runs of it runs on.
+	// FaultNoProgram: the hypervisor's program, or its daemon, is not there any
+	// more, until healed. Machines that run run on.
 	FaultNoProgram FaultKind = "no-program"
 
 	// FaultChangeDisk: someone else writes to the machine's configured disk,
@@ -264,15 +267,22 @@ type SnapshotKind string
 
 // The kinds of snapshot. A lab makes those that its hypervisor knows.
 const (
+	// SnapshotPlain is the one that every lab has.
 	SnapshotPlain SnapshotKind = ""
-	SnapshotGzip  SnapshotKind = "gzip"
-	SnapshotLZ4   SnapshotKind = "lz4"
-	SnapshotZstd  SnapshotKind = "zstd"
+	// SnapshotGzip, SnapshotLZ4 and SnapshotZstd are compressed files.
+	SnapshotGzip SnapshotKind = "gzip"
+	SnapshotLZ4  SnapshotKind = "lz4"
+	SnapshotZstd SnapshotKind = "zstd"
+	// SnapshotMemory is a memory image in a file beside the disk that belongs to
+	// it, where a plain one lies in the disk itself.
+	SnapshotMemory SnapshotKind = "memory image"
 )
 
-// SnapshotKinds returns the kinds of snapshot, the plain one first.
-func SnapshotKinds() []SnapshotKind {
-	return []SnapshotKind{SnapshotPlain, SnapshotGzip, SnapshotLZ4, SnapshotZstd}
+// Kinder is a lab that can keep snapshots in several ways. It is what
+// [FeatureKinds] means.
+type Kinder interface {
+	// Kinds returns the kinds of snapshot, the plain one first.
+	Kinds() []SnapshotKind
 }
 
 // Damage is a way in which a machine's files are wrong.
@@ -301,6 +311,12 @@ const (
 	// DiskGarbage: the disk is no disk image.
 	DiskGarbage Damage = "disk garbage"
 )
+
+// OfSnapshotFile reports whether the damage is to a snapshot that is a file of its
+// own.
+func (d Damage) OfSnapshotFile() bool {
+	return d == SnapshotEmpty || d == SnapshotTruncated || d == SnapshotGarbage
+}
 
 // MachineSpec says what machine a bench is to have.
 type MachineSpec struct {

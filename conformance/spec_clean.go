@@ -32,7 +32,7 @@ var cleanSpecs = []spec{
 }
 
 func cleanStop(w *World) {
-	h := w.Open(MachineSpec{Name: "a"}, MachineSpec{Name: "b", Kind: SnapshotZstd})
+	h := w.Open(MachineSpec{Name: "a"}, MachineSpec{Name: "b", Kind: w.anotherKind()})
 	for _, name := range []string{"a", "b"} {
 		h.Restored(name, machinery.StateRunning)
 		h.Guest(name)

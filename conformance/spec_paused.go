@@ -80,7 +80,7 @@ func pausedStranger(w *World) {
 }
 
 func pausedAgain(w *World) {
-	h := w.Open(MachineSpec{SavedPaused: true, Kind: SnapshotGzip})
+	h := w.Open(MachineSpec{SavedPaused: true, Kind: w.anotherKind()})
 	h.Requires(machinery.CapHandlePaused)
 	for range 3 {
 		w.NoError(h.Go("Start", func() error { return machinery.Start(w.Ctx, h.M, "a") }).Wait(w.Timing.Start), "restoring and resuming the machine")

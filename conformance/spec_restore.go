@@ -208,7 +208,7 @@ func restoreOverPaused(w *World) {
 
 func restoreKinds(w *World) {
 	var machines []MachineSpec
-	for _, kind := range SnapshotKinds() {
+	for _, kind := range w.kinds() {
 		name := "plain"
 		if kind != SnapshotPlain {
 			name = string(kind)
@@ -236,7 +236,7 @@ func restoreAfterGuestOff(w *World) {
 
 func restoreOwn(w *World) {
 	names := []string{"a", "b", "c"}
-	h := w.Open(MachineSpec{Name: "a"}, MachineSpec{Name: "b", Kind: SnapshotGzip}, MachineSpec{Name: "c"})
+	h := w.Open(MachineSpec{Name: "a"}, MachineSpec{Name: "b", Kind: w.anotherKind()}, MachineSpec{Name: "c"})
 	if w.bench.Saved("a").Memory == w.bench.Saved("b").Memory || w.bench.Saved("a").Memory == w.bench.Saved("c").Memory {
 		panic(harness{errSameMarks})
 	}

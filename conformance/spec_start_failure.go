@@ -185,7 +185,7 @@ func failClean(w *World) {
 	for _, m := range []MachineSpec{
 		{Damage: SnapshotTruncated},
 		{Damage: SnapshotForeign},
-		{Damage: SnapshotGarbage, Kind: SnapshotZstd},
+		{Damage: SnapshotGarbage, Kind: w.anotherKind()},
 		{Damage: DiskGarbage},
 		{Faults: []Fault{{Kind: FaultRefuseStart, Text: refusal}}},
 	} {

@@ -30,11 +30,11 @@ var stateSpecs = []spec{
 		Rule:   "A machine whose hypervisor was killed is seen to be off, or in the error state, at once.",
 		Why:    "A sandbox that believes a dead machine to be running waits for its time-out, for every sample.",
 		Source: "machinery.Machinery, State"}, stateKilled},
-	{Requirement{ID: "MM-STATE-006", Level: Must, Op: machinery.OpState, Needs: []Feature{FeatureGuest, FaultFeature(FaultWedge)},
+	{Requirement{ID: "MM-STATE-006", Level: Must, Op: machinery.OpState, Needs: []Feature{FeatureGuest, FaultFeature(FaultSilent)},
 		Rule:   "While the hypervisor does not answer, State returns in bounded time, with the error state and a reason or with an error; it never guesses.",
 		Why:    "A guess hands a machine out that does not work; a call that never returns takes the sandbox with it.",
-		Source: "machinery.Machinery, State"}, stateWedged},
-	{Requirement{ID: "MM-STATE-007", Level: Must, Op: machinery.OpState, Needs: []Feature{FeatureGuest, FaultFeature(FaultWedge)},
+		Source: "machinery.Machinery, State"}, stateSilent},
+	{Requirement{ID: "MM-STATE-007", Level: Must, Op: machinery.OpState, Needs: []Feature{FeatureGuest, FaultFeature(FaultSilent)},
 		Rule:   "When a hypervisor answers again, so does State, with the truth.",
 		Why:    "A host that was busy for a moment must not cost the sandbox its machines.",
 		Source: "machinery.Machinery, State"}, stateHealed},
@@ -101,11 +101,11 @@ func stateKilled(w *World) {
 	h.Becomes("a", "after its hypervisor was killed", machinery.StatePoweroff, machinery.StateError)
 }
 
-func stateWedged(w *World) {
+func stateSilent(w *World) {
 	h := w.Open()
 	h.Restored("a", machinery.StateRunning)
 	h.Guest("a")
-	w.inject("a", FaultWedge)
+	w.inject("a", FaultSilent)
 	for range 2 {
 		s, err := h.State("a")
 		switch {
@@ -123,7 +123,7 @@ func stateHealed(w *World) {
 	h := w.Open()
 	h.Restored("a", machinery.StateRunning)
 	g := h.Guest("a")
-	w.inject("a", FaultWedge)
+	w.inject("a", FaultSilent)
 	_, _ = h.State("a")
 	w.Lab(w.bench.Heal(w.Ctx, "a"), "healing the hypervisor")
 	h.Becomes("a", "after its hypervisor answers again", machinery.StateRunning)

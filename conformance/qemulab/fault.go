@@ -18,7 +18,7 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 	switch f.Kind {
 	case conformance.FaultKill:
 		return labkit.Signal(ctx, m.socket, syscall.SIGKILL)
-	case conformance.FaultWedge:
+	case conformance.FaultWedge, conformance.FaultSilent: // who answers is the machine's own process
 		return labkit.Signal(ctx, m.socket, syscall.SIGSTOP)
 	case conformance.FaultChangeDisk:
 		return labkit.ChangeDisk(m.files["disk"])

@@ -55,8 +55,9 @@ type Lab struct {
 }
 
 var (
-	_ conformance.Lab   = (*Lab)(nil)
-	_ conformance.Homed = (*Lab)(nil)
+	_ conformance.Lab    = (*Lab)(nil)
+	_ conformance.Homed  = (*Lab)(nil)
+	_ conformance.Kinder = (*Lab)(nil)
 )
 
 // New returns the lab. It fails if the emulator is not there or runs no guest.
@@ -144,6 +145,7 @@ var offered = map[conformance.Feature]bool{
 
 	conformance.FaultFeature(conformance.FaultKill):          true,
 	conformance.FaultFeature(conformance.FaultWedge):         true,
+	conformance.FaultFeature(conformance.FaultSilent):        true,
 	conformance.FaultFeature(conformance.FaultStrangerPause): true,
 	conformance.FaultFeature(conformance.FaultSlowStart):     true,
 	conformance.FaultFeature(conformance.FaultRefuseStart):   true,
@@ -165,6 +167,11 @@ func (l *Lab) Offers(f conformance.Feature) (bool, string) {
 		return true, ""
 	}
 	return false, "the QEMU lab does not know it"
+}
+
+// Kinds implements conformance.Kinder.
+func (l *Lab) Kinds() []conformance.SnapshotKind {
+	return []conformance.SnapshotKind{conformance.SnapshotPlain, conformance.SnapshotGzip, conformance.SnapshotLZ4, conformance.SnapshotZstd}
 }
 
 // Home implements conformance.Homed.

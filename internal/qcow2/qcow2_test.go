@@ -371,10 +371,16 @@ func TestAnInternalSnapshotSurvivesWhatIsWrittenAfterIt(t *testing.T) {
 	want := make([]byte, 4<<20)
 	copy(want, bytes.Repeat([]byte{1}, 1<<20))
 	mustRead(t, d, want)
+	before := snapshotsOf(t, img)
 	scribble(t, rand.New(rand.NewPCG(5, 6)), d, want, 40)
 	mustRead(t, d, want)
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
+	}
+	run(t, "qemu-img", "snapshot", "-c", "later", img)
+	after := snapshotsOf(t, img)
+	if len(before) != 1 || len(after) != 2 || before[0] != after[0] || after[0].Name != "s" || after[1].Name != "later" || after[1].Sum == after[0].Sum {
+		t.Errorf("snapshots before and after writes: %+v, %+v", before, after)
 	}
 	run(t, "qemu-img", "check", img)
 	run(t, "qemu-img", "snapshot", "-a", "s", img)
@@ -382,6 +388,15 @@ func TestAnInternalSnapshotSurvivesWhatIsWrittenAfterIt(t *testing.T) {
 	if strings.Contains(out, "failed") {
 		t.Errorf("the snapshot changed:\n%s", out)
 	}
+}
+
+func snapshotsOf(t *testing.T, path string) []Snapshot {
+	t.Helper()
+	all, err := Snapshots(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 func TestAnImageOfSmallClustersGrowsItsRefcountTable(t *testing.T) {

@@ -1,0 +1,155 @@
+package libvirtlab
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/machineries/machineries/conformance"
+)
+
+var _ conformance.Networked = (*bench)(nil)
+
+// network is the other end of a machine's network card (<interface
+// type='client'>): QEMU connects to it as it starts, and sends and receives frames
+// there, each with its length before it (-netdev socket,connect=, QEMU 7.2).
+type network struct {
+	listener net.Listener
+	greeting []byte
+	served   sync.WaitGroup
+
+	mu    sync.Mutex
+	conn  net.Conn
+	there chan struct{} // closed when there is a connection
+}
+
+// listenNowhere takes connections and answers nothing.
+func listenNowhere() (net.Listener, error) { return net.Listen("tcp4", "127.0.0.1:0") }
+
+func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+
+// listenNetwork waits for a machine's card, and greets it with its first frame.
+func listenNetwork(number int) (*network, error) {
+	l, err := listenNowhere()
+	if err != nil {
+		return nil, err
+	}
+	n := &network{listener: l, greeting: conformance.Frame(fmt.Sprintf("the first frame for machine %d", number)), there: make(chan struct{})}
+	n.served.Go(n.accept)
+	return n, nil
+}
+
+func (n *network) port() int { return portOf(n.listener) }
+
+func (n *network) accept() {
+	for {
+		c, err := n.listener.Accept()
+		if err != nil {
+			return
+		}
+		_ = writeFrame(c, n.greeting)
+		n.mu.Lock()
+		if n.conn != nil {
+			n.conn.Close()
+		} else {
+			close(n.there)
+		}
+		n.conn = c
+		n.mu.Unlock()
+	}
+}
+
+func writeFrame(c net.Conn, frame []byte) error {
+	_, err := c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(frame))), frame...))
+	return err
+}
+
+func (n *network) close() error {
+	err := n.listener.Close()
+	n.served.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn != nil {
+		n.conn.Close()
+	}
+	return err
+}
+
+// Greeting implements conformance.Networked.
+func (b *bench) Greeting(name string) []byte { return b.machines[name].network.greeting }
+
+// Transmit implements conformance.Networked.
+func (b *bench) Transmit(ctx context.Context, name string, frame []byte) error {
+	n := b.machines[name].network
+	select {
+	case <-n.there:
+	case <-ctx.Done():
+		return fmt.Errorf("the machine's network card is not connected: %w", ctx.Err())
+	}
+	n.mu.Lock()
+	c := n.conn
+	n.mu.Unlock()
+	if err := writeFrame(c, frame); err != nil {
+		return err
+	}
+	// QEMU reads a frame and lets it go through its filters in one go, so that what
+	// is out of its socket is in the recording before QEMU does anything else. There
+	// is no event for that.
+	for {
+		left, err := waiting(c)
+		if err != nil || left == 0 {
+			return err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("QEMU does not read what its network card gets (%d bytes)", left), ctx.Err())
+		}
+	}
+}
+
+// waiting is how much of what was written to a local TCP connection has not been
+// read at its other end: what is on the way, and what has arrived. See proc(5),
+// /proc/net/tcp.
+func waiting(c net.Conn) (int, error) {
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return 0, err
+	}
+	ours, theirs := hexAddress(c.LocalAddr()), hexAddress(c.RemoteAddr())
+	left, found := 0, false
+	for line := range bytes.Lines(table) {
+		fields := strings.Fields(string(line))
+		if len(fields) < 5 {
+			continue
+		}
+		var tx, rx int
+		if _, err := fmt.Sscanf(fields[4], "%X:%X", &tx, &rx); err != nil {
+			continue
+		}
+		switch {
+		case fields[1] == ours && fields[2] == theirs:
+			left, found = left+tx, true
+		case fields[1] == theirs && fields[2] == ours:
+			left += rx
+		}
+	}
+	if !found {
+		return 0, errors.New("the connection to the machine's network card is gone")
+	}
+	return left, nil
+}
+
+// hexAddress is an IPv4 address and port as /proc/net/tcp has it: the address in
+// the host's byte order, the port as a number.
+func hexAddress(a net.Addr) string {
+	t := a.(*net.TCPAddr)
+	return fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(t.IP.To4()), t.Port)
+}
