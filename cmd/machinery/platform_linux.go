@@ -8,6 +8,7 @@ import (
 
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/conformance/qemulab"
+	"github.com/machineries/machineries/drivers/kvm"
 	"github.com/machineries/machineries/drivers/qemu"
 	fakeqemu "github.com/machineries/machineries/fakes/qemu"
 	"github.com/machineries/machineries/machinery"
@@ -18,7 +19,7 @@ import (
 func platformMain() { fakeqemu.Main() }
 
 // platformDrivers returns the drivers that this program has.
-func platformDrivers() []machinery.Driver { return []machinery.Driver{qemu.Driver()} }
+func platformDrivers() []machinery.Driver { return []machinery.Driver{qemu.Driver(), kvm.Driver()} }
 
 // platformFakes returns the fakes that can be run alone.
 func platformFakes() []fakeProgram {

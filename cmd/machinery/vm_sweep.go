@@ -49,6 +49,10 @@ Exit status: 0 if nothing of it is left, 1 if something is, 2 for wrong usage.`,
 	return cmd
 }
 
+// bareDriver is the driver that needs no configuration to find what was left: its machines are processes, not domains of a daemon that
+// has to be reached.
+const bareDriver = "qemu"
+
 // withBare is with for no configuration: a driver that has no machine of its
 // own and can account for those of others.
 func (o *vmOptions) withBare(a *app, cmd *cobra.Command, f func(ctx context.Context, m machinery.Machinery) error) error {
@@ -56,10 +60,10 @@ func (o *vmOptions) withBare(a *app, cmd *cobra.Command, f func(ctx context.Cont
 	switch names := driverNames(); {
 	case o.timeout <= 0:
 		return usage(cmd, "--timeout must be more than 0; it is %v", o.timeout)
-	case name == "" && len(names) != 1:
+	case name == "" && !slices.Contains(names, bareDriver):
 		return usage(cmd, "name the configuration file, with -c, or the driver, with --driver")
 	case name == "":
-		name = names[0]
+		name = bareDriver
 	case !slices.Contains(names, name):
 		return usage(cmd, "there is no driver %q; %s", name, meant(name, names))
 	}

@@ -1,0 +1,114 @@
+//go:build linux
+
+package kvm
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/kvm/rpc"
+)
+
+// noDomain says that libvirt has no domain of the machine's label.
+type noDomain struct {
+	label string
+	err   error
+}
+
+func (e *noDomain) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("libvirt has no domain %q", e.label)
+	}
+	return fmt.Sprintf("libvirt has no domain %q: %v", e.label, e.err)
+}
+
+func (e *noDomain) Unwrap() error { return e.err }
+
+// domain is the machine's domain as it was found last, or is looked for now. libvirt knows it by its UUID; its id changes with every
+// start.
+func (v *vm) domain(ctx context.Context) (dom libvirt.Domain, cached bool, err error) {
+	if dom := v.dom.Load(); dom != nil {
+		return *dom, true, nil
+	}
+	dom, err = v.lookup(ctx)
+	return dom, false, err
+}
+
+// lookup looks for the domain by its name. The error is *noDomain if there is none.
+func (v *vm) lookup(ctx context.Context) (libvirt.Domain, error) {
+	found := new(libvirt.Domain)
+	err := v.d.client.Do(ctx, "looking for the domain", func(l *libvirt.Libvirt) (err error) {
+		*found, err = l.DomainLookupByName(v.conf.Label)
+		return err
+	})
+	if err != nil {
+		found = new(libvirt.Domain) // the call may still be under way, and nobody waits for it
+	}
+	dom := *found
+	if rpc.IsCode(err, libvirt.ErrNoDomain) {
+		return dom, &noDomain{v.conf.Label, err}
+	}
+	if err == nil {
+		v.found(dom)
+	}
+	return dom, err
+}
+
+// found remembers the domain.
+func (v *vm) found(dom libvirt.Domain) {
+	dom.ID = -1 // it is another one after the next start, and libvirt does not look at it
+	if old := v.dom.Swap(&dom); old == nil || old.UUID != dom.UUID {
+		v.d.known(v, old, dom)
+	}
+}
+
+// do makes a short call about the machine's domain. A domain that was undefined and defined again since it was found is another
+// one for libvirt, and is looked for by its name once more.
+func (v *vm) do(ctx context.Context, what string, f func(*libvirt.Libvirt, libvirt.Domain) error) error {
+	return v.call(ctx, v.d.client.Do, what, f)
+}
+
+// doLong is do for calls that take their time, which have connections of their own.
+func (v *vm) doLong(ctx context.Context, what string, f func(*libvirt.Libvirt, libvirt.Domain) error) error {
+	return v.call(ctx, v.d.client.DoLong, what, f)
+}
+
+func (v *vm) call(ctx context.Context, by func(context.Context, string, func(*libvirt.Libvirt) error) error, what string, f func(*libvirt.Libvirt, libvirt.Domain) error) error {
+	dom, cached, err := v.domain(ctx)
+	if err != nil {
+		return err
+	}
+	err = by(ctx, what, func(l *libvirt.Libvirt) error { return f(l, dom) })
+	if !rpc.IsCode(err, libvirt.ErrNoDomain) {
+		return err
+	}
+	v.dom.Store(nil)
+	if !cached {
+		return &noDomain{v.conf.Label, err}
+	}
+	if dom, err = v.lookup(ctx); err != nil {
+		return err
+	}
+	err = by(ctx, what, func(l *libvirt.Libvirt) error { return f(l, dom) })
+	if rpc.IsCode(err, libvirt.ErrNoDomain) {
+		v.dom.Store(nil)
+		return &noDomain{v.conf.Label, err}
+	}
+	return err
+}
+
+// get makes a short call about the machine's domain that has a result. A call that was not waited for may still be under way when get returns, and has
+// its result to itself.
+func get[T any](ctx context.Context, v *vm, what string, f func(*libvirt.Libvirt, libvirt.Domain) (T, error)) (T, error) {
+	result := new(T)
+	err := v.do(ctx, what, func(l *libvirt.Libvirt, dom libvirt.Domain) (err error) {
+		*result, err = f(l, dom)
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return *result, nil
+}

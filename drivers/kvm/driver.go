@@ -1,0 +1,226 @@
+//go:build linux
+
+package kvm
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/machineries/machineries/drivers/kvm/rpc"
+	"github.com/machineries/machineries/machinery"
+	"github.com/machineries/machineries/machinery/config"
+)
+
+// Driver is the driver for a registry: machines from a kvm.yaml.
+func Driver() machinery.Driver {
+	return machinery.Driver{
+		Name:     schema.Name,
+		Doc:      "libvirt: domains that are restored from its snapshots or from memory images",
+		Schema:   Schema(),
+		Template: Template,
+		Open: func(ctx context.Context, doc *config.Document, o machinery.Options) (machinery.Machinery, error) {
+			return New(ctx, FromDocument(doc), o)
+		},
+	}
+}
+
+// Machinery is the driver at work: machines that are domains of libvirt. It keeps the contract of machinery.Machinery and those of the
+// optional operations, and is made by New. It may be embedded in another driver, which overrides some of its methods; its own
+// methods do not call each other, so that an override is reached by its callers alone.
+type Machinery struct {
+	config      Config // with the defaults in place
+	runtimeDir  string
+	endMachines bool
+	log         *slog.Logger
+
+	client     *rpc.Client
+	probes     *rpc.Client // for questions that QEMU has to answer, which may take for ever
+	hypervisor string      // libvirt's word for it, such as hypervisorQEMU
+	libVersion uint64      // libvirt's own version
+	remote     string      // the host that libvirt is on; empty for this one
+
+	machines []*vm
+	byName   map[string]*vm
+
+	closed   chan struct{} // closed when Close or Shutdown has begun
+	closing  sync.Mutex    // held by the Close or Shutdown that does the work
+	ending   sync.Mutex    // held while closed is closed, and by who adds to watchers without having a turn
+	watchers sync.WaitGroup
+	asking   sync.WaitGroup     // questions to QEMU that are under way
+	life     context.Context    // ends when the driver is closed
+	die      context.CancelFunc // ends it
+}
+
+var (
+	_ machinery.Machinery        = (*Machinery)(nil)
+	_ machinery.NoRestoreStarter = (*Machinery)(nil)
+	_ machinery.ACPIStopper      = (*Machinery)(nil)
+	_ machinery.PausedHandler    = (*Machinery)(nil)
+)
+
+// Machines returns the machines in the order of the configuration.
+func (d *Machinery) Machines() []machinery.Machine {
+	list := make([]machinery.Machine, len(d.machines))
+	for i, v := range d.machines {
+		list[i] = v.machine
+		list[i].Tags = append([]string(nil), v.machine.Tags...)
+	}
+	return list
+}
+
+// RestoreStart has libvirt revert the machine's domain to its snapshot, the named one or else the current, and returns when the machine runs, or
+// stands still if it was saved so. It takes as long as libvirt's own revert and a few questions. A snapshot that would not
+// bring back all that the machine was is ErrConfig, with what to do.
+func (d *Machinery) RestoreStart(ctx context.Context, name string) error {
+	return d.operate(ctx, machinery.OpRestoreStart, name, (*vm).restore)
+}
+
+// NoRestoreStart boots the machine from its disks as they are. What it writes goes to the disks: a snapshot in them is as it was afterwards, and
+// the disks are as the snapshot says after the next restore. A machine with a memory image gets an empty overlay above each of its
+// disks instead, so that the image still fits to them.
+func (d *Machinery) NoRestoreStart(ctx context.Context, name string) error {
+	return d.operate(ctx, machinery.OpNoRestoreStart, name, (*vm).noRestore)
+}
+
+// HandlePaused resumes a machine that stands still because its snapshot was saved so. One that somebody else paused is
+// ErrUnexpectedState.
+func (d *Machinery) HandlePaused(ctx context.Context, name string) error {
+	return d.operate(ctx, machinery.OpHandlePaused, name, (*vm).handlePaused)
+}
+
+// Stop has libvirt destroy the domain, and returns when it is off. libvirt 9.0.0 needs 0.2 s, and 10 s for a QEMU that does not
+// answer. A start that is under way is cancelled.
+func (d *Machinery) Stop(ctx context.Context, name string) error {
+	v, err := d.lookup(ctx, machinery.OpStop, name)
+	if err != nil {
+		return err
+	}
+	return v.stop(ctx)
+}
+
+// State asks libvirt, and has libvirt ask QEMU whether it answers, unless it has just done so. It takes two seconds at most, and less if
+// ctx ends sooner; a QEMU that does not answer in that time is in the error state.
+func (d *Machinery) State(ctx context.Context, name string) (machinery.Status, error) {
+	v, err := d.lookup(ctx, machinery.OpState, name)
+	if err != nil {
+		return machinery.Status{}, err
+	}
+	return v.state(ctx)
+}
+
+// Close lets go of the machines, which run on, and ends what this driver does. Operations that run are interrupted. With
+// machinery.Options.EndMachines it ends the machines that this driver holds: none is to outlive it.
+func (d *Machinery) Close() error {
+	d.closing.Lock()
+	defer d.closing.Unlock()
+	if d.isClosed() {
+		return nil
+	}
+	return d.end(func(v *vm) error {
+		if d.endMachines {
+			return v.endRun(context.Background(), machinery.OpClose)
+		}
+		return nil
+	})
+}
+
+// Shutdown stops the machines that this driver holds, all at once, and then does what Close does. Machines that somebody else
+// started and that this driver has not taken over are not its to stop.
+func (d *Machinery) Shutdown(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return interrupted(machinery.OpShutdown, "", ctx, "not begun")
+	}
+	d.closing.Lock()
+	defer d.closing.Unlock()
+	if d.isClosed() {
+		return &machinery.Error{Op: machinery.OpShutdown, Kind: machinery.ErrClosed}
+	}
+	return d.end(func(v *vm) error {
+		began := time.Now()
+		err := v.endRun(ctx, machinery.OpShutdown)
+		if !errors.Is(err, errIsOff) {
+			v.logDone(ctx, machinery.OpShutdown, began, 0, err)
+		}
+		return err
+	})
+}
+
+// end ends every operation, does last for each machine that this driver holds, and lets go of all.
+func (d *Machinery) end(last func(*vm) error) error {
+	d.ending.Lock()
+	close(d.closed)
+	d.ending.Unlock()
+	failed := make([]error, len(d.machines))
+	var all sync.WaitGroup
+	for i, v := range d.machines {
+		v.turns.Close()
+		all.Go(func() {
+			t, err := v.turns.TakeClosed(machinery.OpClose, v.patience())
+			if err != nil {
+				failed[i] = v.notMyTurn(context.Background(), machinery.OpClose, err)
+				return
+			}
+			defer t.Done()
+			if v.hold == nil {
+				return
+			}
+			if failed[i] = last(v); errors.Is(failed[i], errIsOff) {
+				failed[i] = nil
+			}
+			v.letGo()
+		})
+	}
+	all.Wait()
+	d.watchers.Wait()
+	d.die()
+	failed = append(failed, d.client.Close(), d.probes.Close())
+	d.asking.Wait()
+	return errors.Join(failed...)
+}
+
+func (d *Machinery) isClosed() bool {
+	select {
+	case <-d.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// lookup finds a machine, and refuses what cannot begin at all.
+func (d *Machinery) lookup(ctx context.Context, op machinery.Op, name string) (*vm, error) {
+	v := d.byName[name]
+	switch {
+	case d.isClosed():
+		return nil, &machinery.Error{Op: op, Machine: name, Kind: machinery.ErrClosed}
+	case v == nil:
+		return nil, machinery.NotFound(op, name, d.Machines())
+	case ctx.Err() != nil:
+		return nil, fail(op, name, machinery.ErrInterrupted, ctx.Err(), "not begun")
+	}
+	return v, nil
+}
+
+// operate runs an operation as the only one on its machine.
+func (d *Machinery) operate(ctx context.Context, op machinery.Op, name string, f func(*vm, context.Context) error) error {
+	v, err := d.lookup(ctx, op, name)
+	if err != nil {
+		return err
+	}
+	if err := v.refuse(op); err != nil {
+		return err
+	}
+	began := time.Now()
+	t, err := v.turns.Take(ctx, op)
+	if err != nil {
+		return v.notMyTurn(ctx, op, err)
+	}
+	defer t.Done()
+	waited := time.Since(began)
+	err = f(v, t.Context())
+	v.logDone(ctx, op, began, waited, err)
+	return err
+}

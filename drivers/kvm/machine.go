@@ -1,0 +1,109 @@
+//go:build linux
+
+package kvm
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/turns"
+	"github.com/machineries/machineries/machinery"
+)
+
+// cleanupTime bounds what has to be cleared up whatever became of the caller's context, besides ending the machine.
+const cleanupTime = 10 * time.Second
+
+// phase is what an operation of this driver makes of a machine.
+type phase string
+
+const (
+	phaseStarting phase = "starting"
+	phaseStopping phase = "stopping"
+	phaseDumping  phase = "dumping"
+)
+
+// vm is one configured machine.
+type vm struct {
+	d       *Machinery
+	machine machinery.Machine
+	conf    MachineConfig
+	bad     error // why it cannot be used, whatever libvirt says; nil for one that can
+	log     *slog.Logger
+
+	dom   atomic.Pointer[libvirt.Domain] // nil while it is not known
+	alive probe
+	turns turns.Turns
+
+	// What follows is changed only by whoever has the turn, and with mu held; State reads it with mu alone.
+	mu      sync.Mutex
+	doing   phase // what the operation that has the turn makes of the machine; empty for nothing
+	booting bool  // with phaseStarting: it boots, without its snapshot
+	failed  error // why the last start failed, until Stop or the next start
+	hold    *hold // nil while this driver does not hold it
+	lost    error // why the capture of the last run is not as it should be, until somebody is told
+
+	snapshotMu sync.Mutex
+	looked     bool  // whether there was a look at its snapshot
+	unsaved    error // what was wrong with it
+}
+
+// set changes what State sees.
+func (v *vm) set(change func()) {
+	v.mu.Lock()
+	change()
+	v.mu.Unlock()
+	v.changed(false)
+}
+
+// refuse is the error for an operation that the machine cannot be used for.
+func (v *vm) refuse(op machinery.Op) error {
+	if v.bad == nil {
+		return nil
+	}
+	return fail(op, v.machine.Name, machinery.ErrConfig, v.bad, "the machine cannot be used")
+}
+
+// wrongState is the error for a machine that is in the wrong state. The text has a verb for that state.
+func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, text string) error {
+	e := fail(op, v.machine.Name, kind, nil, text, status)
+	e.Status = status
+	return e
+}
+
+// patience is how long an operation may take to end that was told to: another Stop has to wait for libvirt to end the machine.
+func (v *vm) patience() time.Duration { return v.d.config.StopTimeout + 3*cleanupTime }
+
+// notMyTurn is the error for an operation that did not get its turn.
+func (v *vm) notMyTurn(ctx context.Context, op machinery.Op, err error) error {
+	switch {
+	case errors.Is(err, turns.ErrClosing):
+		return &machinery.Error{Op: op, Machine: v.machine.Name, Kind: machinery.ErrClosed}
+	case errors.Is(err, turns.ErrStuck):
+		return fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "an earlier operation on the machine does not end, though it was cancelled; perhaps libvirt waits for a file system that does not answer")
+	}
+	return interrupted(op, v.machine.Name, ctx, "waiting for another operation on the machine")
+}
+
+func (v *vm) logDone(ctx context.Context, op machinery.Op, began time.Time, waited time.Duration, err error) {
+	attrs := []any{"operation", string(op), "duration", time.Since(began)}
+	if waited > time.Millisecond {
+		attrs = append(attrs, "waited", waited)
+	}
+	level, message := slog.LevelInfo, "operation done"
+	if err != nil {
+		attrs = append(attrs, "error", err)
+		message = "operation not done"
+		switch machinery.KindOf(err) {
+		case machinery.ErrStateReached, machinery.ErrUnexpectedState, machinery.ErrInterrupted, machinery.ErrBusy:
+			// Said to the caller, and nothing is wrong with the machine.
+		default:
+			level = slog.LevelWarn
+		}
+	}
+	v.log.Log(ctx, level, message, attrs...)
+}

@@ -1,0 +1,170 @@
+//go:build linux
+
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+
+	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/rundir"
+	"github.com/machineries/machineries/drivers/kvm/rpc"
+	"github.com/machineries/machineries/machinery"
+)
+
+// questions is how many machines' QEMU may be asked at once whether they answer. Those that do not keep a connection each.
+const questions = 16
+
+// New connects to libvirt and makes the driver for a configuration. It takes a handful of questions, however many machines there
+// are. A machine that cannot be used does not stop the others: it is listed, its state is error with the reason while it is off,
+// and it cannot be started; one whose domain or snapshot is made later can be used then. New itself fails where nothing could work: libvirt cannot be
+// reached (ErrConnection), machines have no name or the same (ErrConfig).
+//
+// New starts nothing and takes no lock. The caller has to Close what it returns.
+func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error) {
+	if ctx.Err() != nil {
+		return nil, interrupted(machinery.OpOpen, "", ctx, "not begun")
+	}
+	refuse := func(kind, err error, format string, args ...any) (*Machinery, error) {
+		return nil, fail(machinery.OpOpen, "", kind, err, format, args...)
+	}
+	c = c.withDefaults()
+	d := &Machinery{config: c, endMachines: o.EndMachines, log: o.Logger, byName: map[string]*vm{}, closed: make(chan struct{})}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if o.RuntimeDir != "" {
+		c.RuntimeDir = o.RuntimeDir
+	}
+	if c.RuntimeDir == "" {
+		c.RuntimeDir = rundir.Default()
+	}
+	var err error
+	if d.runtimeDir, err = rundir.Make(c.RuntimeDir); err != nil {
+		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
+	}
+	if u, err := url.Parse(c.URI); err == nil {
+		d.remote = u.Hostname()
+	}
+	c.DisposableDir = absolute(c.DisposableDir)
+	d.config = c
+	labels := map[string]*vm{}
+	for _, m := range c.Machines {
+		switch {
+		case m.Name == "":
+			return refuse(machinery.ErrConfig, nil, "a machine (number %d) has no name", len(d.machines)+1)
+		case d.byName[m.Name] != nil:
+			return refuse(machinery.ErrConfig, nil, "two machines are named %q", m.Name)
+		}
+		v := d.newVM(m)
+		if first := labels[m.Label]; first != nil {
+			v.worse(sharing(first))
+			first.worse(sharing(v))
+		} else if m.Label != "" {
+			labels[m.Label] = v
+		}
+		d.machines = append(d.machines, v)
+		d.byName[m.Name] = v
+	}
+	if d.client, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Log: d.log}); err != nil {
+		return refuse(machinery.ErrConfig, err, "libvirt cannot be reached by %q", c.URI)
+	}
+	if d.probes, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Pool: questions, Log: d.log}); err != nil {
+		return refuse(machinery.ErrConfig, err, "libvirt cannot be reached by %q", c.URI)
+	}
+	d.life, d.die = context.WithCancel(context.Background())
+	if err := d.survey(ctx, labels); err != nil {
+		d.die()
+		d.client.Close()
+		d.probes.Close()
+		if ctx.Err() != nil {
+			return nil, interrupted(machinery.OpOpen, "", ctx, "looking at libvirt's domains")
+		}
+		return refuse(machinery.ErrConnection, err, "libvirt cannot be reached by %q", c.URI)
+	}
+	for _, v := range d.machines {
+		if v.bad != nil {
+			v.log.Warn("the machine cannot be used", "error", v.bad)
+		} else if v.dom.Load() == nil {
+			v.log.Warn("the machine cannot be used", "error", &noDomain{label: v.conf.Label})
+		}
+	}
+	return d, nil
+}
+
+// newVM checks a machine, as far as that goes without libvirt.
+func (d *Machinery) newVM(m MachineConfig) *vm {
+	if m.Interface == "" {
+		m.Interface = d.config.Interface
+	}
+	if m.AgentPort == 0 {
+		m.AgentPort = DefaultAgentPort
+	}
+	m.Memory = absolute(m.Memory)
+	v := &vm{d: d, conf: m, bad: m.problem, log: d.log.With("machine", m.Name)}
+	v.machine = machinery.Machine{
+		Name: m.Name, Label: m.Label, IP: m.IP, MACAddress: m.MACAddress, Platform: m.Platform, OSVersion: m.OSVersion, Architecture: m.Architecture,
+		Interface: m.Interface, AgentPort: m.AgentPort, Tags: append([]string(nil), m.Tags...),
+	}
+	if hw, err := net.ParseMAC(m.MACAddress); err == nil {
+		v.machine.MACAddress = hw.String()
+	}
+	switch {
+	case m.problem != nil:
+	case m.Label == "":
+		v.worse(errors.New("no domain is named (label)"))
+	case m.Snapshot != "" && m.Memory != "":
+		v.worse(errors.New("both a snapshot and a memory image are named; leave one away"))
+	}
+	return v
+}
+
+// survey asks libvirt what it is, and for all domains at once.
+func (d *Machinery) survey(ctx context.Context, labels map[string]*vm) error {
+	type about struct {
+		hypervisor string
+		version    uint64
+		domains    []libvirt.Domain
+	}
+	found := new(about)
+	err := d.client.Do(ctx, "asking for the domains", func(l *libvirt.Libvirt) (err error) {
+		if found.hypervisor, err = l.ConnectGetType(); err != nil {
+			return err
+		}
+		if found.version, err = l.ConnectGetLibVersion(); err != nil {
+			return err
+		}
+		found.domains, _, err = l.ConnectListAllDomains(1, 0)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	d.hypervisor, d.libVersion = found.hypervisor, found.version
+	for _, dom := range found.domains {
+		if v := labels[dom.Name]; v != nil {
+			v.found(dom)
+		}
+	}
+	return nil
+}
+
+// worse adds a problem to those of a machine.
+func (v *vm) worse(problem error) {
+	if v.bad != nil {
+		problem = several{v.bad, problem}
+	}
+	v.bad = problem
+}
+
+func sharing(other *vm) error {
+	place := ""
+	if other.conf.place != "" {
+		place = " (" + other.conf.place + ")"
+	}
+	return fmt.Errorf("its domain %q is also that of machine %q%s; give each machine its own", other.conf.Label, other.machine.Name, place)
+}

@@ -1,0 +1,234 @@
+//go:build linux
+
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/turns"
+	"github.com/machineries/machineries/drivers/kvm/rpc"
+	"github.com/machineries/machineries/machinery"
+)
+
+// errLoadTimeout is the cause of the end of a start that took too long.
+var errLoadTimeout = errors.New("the time for starting the machine is over")
+
+// destroyAgain is how soon a domain is destroyed again that libvirt is still starting: before it has begun there is nothing to
+// destroy yet.
+const destroyAgain = 20 * time.Millisecond
+
+// noRestore is NoRestoreStart for whoever has the turn.
+func (v *vm) noRestore(ctx context.Context) error { return v.begin(ctx, machinery.OpNoRestoreStart) }
+
+// restore is RestoreStart for whoever has the turn.
+func (v *vm) restore(ctx context.Context) error { return v.begin(ctx, machinery.OpRestoreStart) }
+
+// begin starts the machine, from its snapshot or, for NoRestoreStart, by booting it.
+func (v *vm) begin(ctx context.Context, op machinery.Op) error {
+	held := v.hold != nil
+	if err := v.take(ctx, op); err != nil {
+		return err
+	}
+	if err := v.mustBeOff(ctx, op); err != nil {
+		if !held {
+			v.letGo()
+		}
+		return err
+	}
+	// What is left of a run that is over, by this driver or another, goes before the next begins.
+	if !v.hold.ledger.empty() {
+		if err := v.clear(); err != nil {
+			v.log.Warn("something of an earlier run is not as it should be", "error", err)
+		}
+		if err := v.take(ctx, op); err != nil {
+			return err
+		}
+	}
+	v.set(func() { v.doing, v.booting, v.failed = phaseStarting, op == machinery.OpNoRestoreStart, nil })
+	err := v.start(ctx, op)
+	if err == nil {
+		v.set(func() { v.doing = "" })
+		return nil
+	}
+	if left := v.clear(); left != nil {
+		v.log.Warn("something of a start that failed could not be removed", "error", left)
+	}
+	stopped := errors.Is(context.Cause(ctx), turns.ErrStopped)
+	v.set(func() {
+		v.doing = ""
+		if !stopped {
+			v.failed = err
+		}
+	})
+	return err
+}
+
+// mustBeOff refuses a start of a machine that is not off.
+func (v *vm) mustBeOff(ctx context.Context, op machinery.Op) error {
+	state, reason, err := v.ask(ctx)
+	if err != nil {
+		return v.refused(ctx, op, err, "asking for the machine's state")
+	}
+	if libvirt.DomainState(state) == libvirt.DomainShutoff {
+		return nil
+	}
+	status, err := statusOf(state, reason)
+	if err != nil {
+		return fail(op, v.machine.Name, machinery.ErrUnexpectedState, err, "the machine is not off")
+	}
+	return v.wrongState(op, machinery.ErrUnexpectedState, status, "the machine has to be off, but it is %s; stop it first")
+}
+
+// start has libvirt start the domain and looks at what became of it. If that fails the domain is off again.
+func (v *vm) start(ctx context.Context, op machinery.Op) error {
+	begin, as, what, err := v.prepare(ctx, op)
+	if err != nil {
+		return v.refused(ctx, op, err, "looking at what the machine is started from")
+	}
+	if err := v.await(ctx, op, what, begin); err != nil {
+		return err
+	}
+	if err := v.settled(ctx, op, what, as); err != nil {
+		v.quell(nil)
+		return err
+	}
+	return nil
+}
+
+// prepare is what has to be called to start the machine, how it stands then, and the call in words.
+func (v *vm) prepare(ctx context.Context, op machinery.Op) (begin func(*libvirt.Libvirt, libvirt.Domain) error, as standing, what string, err error) {
+	boots, image := op == machinery.OpNoRestoreStart, v.conf.Memory != ""
+	what = "booting the machine"
+	if boots {
+		if err := v.refuseManagedSave(ctx); err != nil {
+			return nil, "", "", err
+		}
+	}
+	switch {
+	case boots && image:
+		begin, err = v.bootOverlaid(ctx)
+		return begin, standsRunning, what, err
+	case boots:
+		return func(l *libvirt.Libvirt, dom libvirt.Domain) error {
+			_, err := l.DomainCreateWithFlags(dom, 0)
+			return err
+		}, standsRunning, what, nil
+	case image:
+		begin, as, err = v.fromImage(ctx)
+		return begin, as, "restoring the memory image " + v.conf.Memory, err
+	}
+	s, err := v.findSnapshot(ctx)
+	if err != nil {
+		return nil, "", "", err
+	}
+	as = standsRunning
+	if s.paused {
+		as = standsPaused
+	}
+	return func(l *libvirt.Libvirt, _ libvirt.Domain) error {
+		return l.DomainRevertToSnapshot(s.snap, 0)
+	}, as, "reverting to " + s.words(), nil
+}
+
+// await makes the call that starts the machine, and waits until libvirt has done it. libvirt cannot be told to give it up: a start
+// that is not wanted any more is ended by destroying the domain, for as long as libvirt works at it.
+func (v *vm) await(ctx context.Context, op machinery.Op, what string, begin func(*libvirt.Libvirt, libvirt.Domain) error) error {
+	timed, cancel := context.WithTimeoutCause(ctx, v.d.config.LoadTimeout, errLoadTimeout)
+	defer cancel()
+	// The call itself goes on until libvirt is done, so that it is known when it is.
+	call, end := context.WithTimeout(context.WithoutCancel(ctx), v.d.config.LoadTimeout+v.patience())
+	done := make(chan error, 1)
+	go func() {
+		defer end()
+		done <- rpc.RetryLocked(call, func() error { return v.doLong(call, what, begin) })
+	}()
+	var err error
+	select {
+	case err = <-done:
+		if err == nil {
+			return nil
+		}
+		v.quell(nil) // a connection that was lost says nothing about the machine
+	case <-timed.Done():
+		v.quell(done)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return interrupted(op, v.machine.Name, ctx, what)
+	case timed.Err() != nil:
+		return fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "libvirt was not done with %s after %v, and the machine was ended", what, v.d.config.LoadTimeout)
+	}
+	return v.refused(ctx, op, err, "%s", what)
+}
+
+// settled is nil if the machine stands as it should.
+func (v *vm) settled(ctx context.Context, op machinery.Op, what string, as standing) error {
+	state, reason, err := v.ask(ctx)
+	if err != nil {
+		return v.refused(ctx, op, err, "asking for the machine's state after %s", what)
+	}
+	status, err := statusOf(state, reason)
+	if err != nil {
+		return fail(op, v.machine.Name, machinery.ErrUnhandledState, err, "the machine's state after %s has no meaning here", what)
+	}
+	right := false
+	switch status.State {
+	case machinery.StateRunning, machinery.StateSuspended:
+		right = as != standsPaused
+	case machinery.StatePaused:
+		right = as != standsRunning && status.Reason == reasonFromSnapshot
+	case machinery.StateStopping, machinery.StatePoweroff:
+		// What a guest does once it runs is its own affair. One that was saved paused has not run.
+		right = as != standsPaused && reason == int32(libvirt.DomainShutoffShutdown)
+	}
+	if right {
+		return nil
+	}
+	e := fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "after %s libvirt says that the machine is %s; it should be %s", what, inWords(state, reason), as)
+	e.Status = status
+	return e
+}
+
+// quell sees to it that the machine is off after a start that failed or is not wanted any more, whatever became of the caller's
+// context. call tells when libvirt is done with the start; nil if it is.
+func (v *vm) quell(call <-chan error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(v.d.life), v.d.config.StopTimeout)
+	defer cancel()
+	for {
+		err := v.destroy(ctx)
+		if call == nil {
+			if err != nil && !errors.Is(err, errIsOff) {
+				v.log.Warn("the machine could not be ended after a start that failed", "error", err)
+			}
+			return
+		}
+		select {
+		case <-call:
+			call = nil
+		case <-time.After(destroyAgain):
+		case <-ctx.Done():
+			v.log.Warn("libvirt is not done with a start that was cancelled", "error", err)
+			return
+		}
+	}
+}
+
+// refuseManagedSave refuses to boot a machine that libvirt would not boot, but continue.
+func (v *vm) refuseManagedSave(ctx context.Context) error {
+	has, err := get(ctx, v, "looking for a managed save", func(l *libvirt.Libvirt, dom libvirt.Domain) (int32, error) {
+		return l.DomainHasManagedSaveImage(dom, 0)
+	})
+	switch {
+	case rpc.IsCode(err, libvirt.ErrNoSupport):
+		return nil
+	case err != nil:
+		return err
+	case has != 0:
+		return &unusable{fmt.Errorf("the domain %q has a managed save, from which libvirt would continue it instead of booting; remove it with virsh managedsave-remove", v.conf.Label)}
+	}
+	return nil
+}
