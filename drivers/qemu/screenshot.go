@@ -3,22 +3,17 @@
 package qemu
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"image"
-	"image/png"
 	"io"
 	"io/fs"
 	"path/filepath"
 
+	"github.com/machineries/machineries/drivers/internal/picture"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
-
-// maxPicture bounds what is read of a picture, in bytes: 8K in PPM has 100 MB.
-const maxPicture = 256 << 20
 
 // Screenshot returns the picture of the machine's first display as a PNG file's bytes. It works on a machine that runs, is paused
 // or is broken, as long as its QEMU answers. QEMU from 7.1 on writes PNG itself; the picture of an older one is converted.
@@ -86,58 +81,20 @@ func (r *run) screendump(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxPicture+1))
+	data, err := io.ReadAll(io.LimitReader(f, picture.MaxSize+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(data) > maxPicture:
-		return nil, fmt.Errorf("it has more than %d bytes", maxPicture)
+	case len(data) > picture.MaxSize:
+		return nil, fmt.Errorf("it has more than %d bytes", picture.MaxSize)
 	case asPNG:
-		if err := wholePNG(data); err != nil {
-			return nil, err
+		if err := picture.CheckPNG(data); err != nil {
+			return nil, fmt.Errorf("%w (is the file system of the runtime directory full?)", err)
 		}
 		return data, nil
 	}
-	return convertPPM(data)
-}
-
-// wholePNG is an error unless data is a PNG file with all of its pixels and its end. A full file system can leave the beginning of one,
-// whose header is as good as that of a whole one.
-func wholePNG(data []byte) error {
-	header, err := png.DecodeConfig(bytes.NewReader(data))
-	if err != nil {
-		return fmt.Errorf("it is no PNG file: %w", err)
-	}
-	if int64(header.Width)*int64(header.Height) > maxPicture/4 {
-		return fmt.Errorf("it has %d × %d pixels, which is more than %d", header.Width, header.Height, maxPicture/4)
-	}
-	if _, err := png.Decode(bytes.NewReader(data)); err != nil {
-		return fmt.Errorf("it is not whole after %d bytes (is the file system of the runtime directory full?): %w", len(data), err)
-	}
-	return nil
+	return picture.FromPPM(data)
 }
 
 // writesPNG is whether QEMU's screendump has the format png: since 7.1.
 func writesPNG(v monitor.Version) bool { return v.Major > 7 || v.Major == 7 && v.Minor >= 1 }
-
-// convertPPM makes PNG of a portable pixmap as QEMU writes it: "P6", width, height and 255, each followed by one blank, and three
-// bytes for each pixel.
-func convertPPM(data []byte) ([]byte, error) {
-	var width, height, most int
-	in := bytes.NewReader(data)
-	if n, err := fmt.Fscanf(in, "P6\n%d %d\n%d\n", &width, &height, &most); err != nil || n != 3 {
-		return nil, errors.New("it is not a portable pixmap (P6)")
-	}
-	pixels := data[len(data)-in.Len():]
-	if most != 255 || width <= 0 || height <= 0 || width > maxPicture || height > maxPicture || len(pixels) != 3*width*height {
-		return nil, fmt.Errorf("it is a pixmap of %d × %d pixels with values to %d, in %d bytes, which does not fit together", width, height, most, len(pixels))
-	}
-	img := image.NewNRGBA(image.Rect(0, 0, width, height))
-	for i := range width * height {
-		copy(img.Pix[4*i:], pixels[3*i:3*i+3])
-		img.Pix[4*i+3] = 0xff
-	}
-	var out bytes.Buffer
-	err := png.Encode(&out, img)
-	return out.Bytes(), err
-}
