@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/machineries/machineries/conformance"
+	"github.com/machineries/machineries/conformance/libvirtlab"
 	"github.com/machineries/machineries/conformance/qemulab"
 	"github.com/machineries/machineries/drivers/kvm"
 	"github.com/machineries/machineries/drivers/qemu"
@@ -16,7 +18,10 @@ import (
 
 // platformMain runs a fake program instead of this one if it was started as
 // one, and then does not return.
-func platformMain() { fakeqemu.Main() }
+func platformMain() {
+	fakeqemu.Main()
+	libvirtlab.Main()
+}
 
 // platformDrivers returns the drivers that this program has.
 func platformDrivers() []machinery.Driver { return []machinery.Driver{qemu.Driver(), kvm.Driver()} }
@@ -38,10 +43,12 @@ var noLab = labKind{name: "none", doc: "no machine at all: tests only what needs
 
 // platformLabs returns the labs that a driver can be tested on.
 func platformLabs(driver string) []labKind {
-	if driver != "qemu" {
-		return []labKind{noLab}
-	}
-	return []labKind{
+	return append(slices.Clone(labs[driver]), noLab)
+}
+
+// labs are the labs by the driver that can be tested on them.
+var labs = map[string][]labKind{
+	"qemu": {
 		{name: "fake", doc: "the fake QEMU of this program; needs nothing on the host",
 			open: func(ctx context.Context, _ labOptions) (conformance.Lab, error) {
 				return qemulab.New(ctx, qemulab.Options{})
@@ -57,15 +64,33 @@ func platformLabs(driver string) []labKind {
 			check: func(ctx context.Context, lab conformance.Lab) error {
 				return lab.(*qemulab.Lab).Check(ctx)
 			}},
-		noLab,
-	}
+	},
+	"kvm": {
+		{name: "test", doc: "the test driver of the host's libvirt, in a libvirtd of its own: power and states alone",
+			open: func(ctx context.Context, _ labOptions) (conformance.Lab, error) {
+				return libvirtlab.New(ctx, libvirtlab.Options{Daemon: defaultDaemon, Driver: "test"})
+			},
+			check: checkLibvirt},
+		{name: "host", doc: "the host's libvirt and QEMU, in a libvirtd of its own, with a guest of a few sectors", real: true,
+			open: func(ctx context.Context, o labOptions) (conformance.Lab, error) {
+				return libvirtlab.New(ctx, libvirtlab.Options{Daemon: defaultDaemon, Emulator: o.emulator, Accel: o.accel})
+			},
+			check: checkLibvirt},
+	},
 }
+
+func checkLibvirt(ctx context.Context, lab conformance.Lab) error {
+	return lab.(*libvirtlab.Lab).Check(ctx)
+}
+
+// defaultDaemon is looked for in PATH, and where a system has its daemons.
+const defaultDaemon = "libvirtd"
 
 // defaultEmulator is looked for in PATH.
 const defaultEmulator = "qemu-system-x86_64"
 
-// platformSweeper returns the lab that ends what a dead run left. Every QEMU
-// lab ends any process of a run, so one is enough.
+// platformSweeper returns the lab that ends what a dead run left. Every lab ends
+// any process of a run, so one is enough.
 func platformSweeper(ctx context.Context) (conformance.Lab, error) {
 	return qemulab.New(ctx, qemulab.Options{})
 }

@@ -77,7 +77,7 @@ func (l *Lab) NewBench(ctx context.Context, dir string, specs []conformance.Mach
 // config is the configuration in the form of Cuckoo3's kvm.yaml.
 func (b *bench) config() string {
 	var config strings.Builder
-	fmt.Fprintf(&config, "dsn: %s\ninterface: lo\nmachines:\n", quote(b.dsn()))
+	fmt.Fprintf(&config, "dsn: %s\ninterface: lo\ncapture: filter-dump\nmachines:\n", quote(b.dsn()))
 	for i, m := range b.order {
 		fmt.Fprintf(&config, "  %s:\n    label: %s\n    ip: 192.0.2.%d\n    mac_address: %s\n    platform: windows\n    os_version: \"10\"\n    architecture: amd64\n    tags: [suite, machine%d]\n",
 			quote(m.spec.Name), quote(m.domain.Name), i+1, macOf(i), i)
