@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -34,7 +35,7 @@ func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 	seen := map[string]bool{}
 	entries, err := os.ReadDir(d.runtimeDir)
 	if err != nil {
-		return nil, fail(machinery.OpAccount, "", machinery.ErrHypervisor, err, "the runtime directory cannot be read")
+		return nil, fault.Fail(machinery.OpAccount, "", machinery.ErrHypervisor, err, "the runtime directory cannot be read")
 	}
 	for _, v := range d.machines {
 		if run, there := d.accountOf(ctx, v, true); there {
@@ -52,7 +53,7 @@ func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, interrupted(machinery.OpAccount, "", ctx, "looking at what runs")
+		return nil, fault.Interrupted(machinery.OpAccount, "", ctx, "looking at what runs")
 	}
 	return runs, nil
 }
@@ -62,7 +63,7 @@ func (d *Machinery) mayAccount(ctx context.Context, op machinery.Op) error {
 	case d.isClosed():
 		return &machinery.Error{Op: op, Kind: machinery.ErrClosed}
 	case ctx.Err() != nil:
-		return fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
+		return fault.Fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
 	}
 	return nil
 }

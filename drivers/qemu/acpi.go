@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
@@ -40,7 +41,7 @@ func (v *vm) acpiStop(ctx context.Context) (err error) {
 		err = m.Execute(ctx, "system_powerdown", nil, nil)
 	}
 	if refused, is := errors.AsType[*monitor.CommandError](err); is {
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, refused, "QEMU does not press the power button")
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, refused, "QEMU does not press the power button")
 	}
 	switch {
 	case err == nil:
@@ -48,7 +49,7 @@ func (v *vm) acpiStop(ctx context.Context) (err error) {
 	case errors.Is(err, monitor.ErrDisconnected) && r.proc.wait(exitTime):
 		return nil // it went off meanwhile: by the button, or it would have in a moment
 	case ctx.Err() != nil:
-		return interrupted(op, v.machine.Name, ctx, "pressing the power button")
+		return fault.Interrupted(op, v.machine.Name, ctx, "pressing the power button")
 	}
-	return fail(op, v.machine.Name, machinery.ErrConnection, err, "the power button cannot be pressed")
+	return fault.Fail(op, v.machine.Name, machinery.ErrConnection, err, "the power button cannot be pressed")
 }

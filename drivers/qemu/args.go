@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/machineries/machineries/drivers/internal/fault"
 )
 
 // placeholder stands for the path of the disposable disk in a machine's arguments.
@@ -171,7 +173,7 @@ func parseArgs(args []string, disk string) (*commandArgs, error) {
 		c.problems = append(c.problems, fmt.Errorf("%d disks of the machine are at %s, and two cannot share one file; give the others to -drive with readonly=on or snapshot=on, or leave them out", c.disks, placeholder))
 	}
 	if len(c.problems) > 0 {
-		return nil, join(c.problems)
+		return nil, fault.Join(c.problems)
 	}
 	line.media = c.media
 	return line, nil

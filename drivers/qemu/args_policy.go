@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/machineries/machineries/drivers/internal/fault"
 )
 
 // ArgumentRisk is an argument for QEMU that lets a machine do more than be one.
@@ -47,7 +49,7 @@ func checkAllowed(allowed []string) error {
 			problems = append(problems, fmt.Errorf("allow_arguments has %q, which names no option of QEMU; an entry is one with its dash, such as \"-gdb\" or \"-netdev tap\", or %q", entry, allowAll))
 		}
 	}
-	return join(problems)
+	return fault.Join(problems)
 }
 
 // unallowed is an error for every argument that needs the user's word and has not got it. place says where the machine is configured;
@@ -62,7 +64,7 @@ func unallowed(args, allowed []string, place string) error {
 			problems = append(problems, fmt.Errorf("argument %q needs your word: %s; if that is meant, add %q to allow_arguments of the machine%s", r.Argument, r.Risk, r.Allow, place))
 		}
 	}
-	return join(problems)
+	return fault.Join(problems)
 }
 
 // allowedBy is whether an entry of AllowArguments allows the argument: "-netdev" allows every -netdev, "-netdev user" every one of

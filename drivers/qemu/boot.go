@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -34,7 +35,7 @@ func (r *run) boot(outer context.Context) error {
 		return r.bootError(outer, ctx, err)
 	}
 	if err := r.note(func(l *ledger) { l.Phase = phaseSettled }); err != nil {
-		return fail(machinery.OpNoRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, err, "the machine was started and is ended again")
+		return fault.Fail(machinery.OpNoRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, err, "the machine was started and is ended again")
 	}
 	return nil
 }
@@ -63,17 +64,17 @@ func (r *run) bootError(outer, ctx context.Context, err error) error {
 	const op = machinery.OpNoRestoreStart
 	name := r.v.machine.Name
 	if outer.Err() != nil {
-		return interrupted(op, name, outer, "starting the machine")
+		return fault.Interrupted(op, name, outer, "starting the machine")
 	}
 	if errors.Is(context.Cause(ctx), errLoadTimeout) {
-		return fail(op, name, machinery.ErrHypervisor, words(r.proc.tail()), "the machine did not run after %v and was ended", r.v.d.config.LoadTimeout)
+		return fault.Fail(op, name, machinery.ErrHypervisor, fault.Words(r.proc.tail()), "the machine did not run after %v and was ended", r.v.d.config.LoadTimeout)
 	}
 	if r.proc.wait(time.Second) { // a connection that QEMU closed is most often a process that ends
-		said := r.v.withoutSandbox(words(r.proc.tail()))
+		said := r.v.withoutSandbox(fault.Words(r.proc.tail()))
 		if said == nil {
 			said = errors.New("it said nothing")
 		}
-		return fail(op, name, machinery.ErrHypervisor, said, "QEMU ended (%v) while it started the machine", r.howEnded())
+		return fault.Fail(op, name, machinery.ErrHypervisor, said, "QEMU ended (%v) while it started the machine", r.howEnded())
 	}
-	return fail(op, name, machinery.ErrHypervisor, err, "QEMU did not start the machine")
+	return fault.Fail(op, name, machinery.ErrHypervisor, err, "QEMU did not start the machine")
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/internal/pcap"
 	"github.com/machineries/machineries/machinery"
 )
@@ -108,13 +109,13 @@ func (v *vm) recordable(op machinery.Op) error {
 }
 
 func (v *vm) noNetwork(op machinery.Op) error {
-	return fail(op, v.machine.Name, machinery.ErrCapture, nil, "the machine's traffic cannot be recorded: its arguments name no network (-netdev or -nic)")
+	return fault.Fail(op, v.machine.Name, machinery.ErrCapture, nil, "the machine's traffic cannot be recorded: its arguments name no network (-netdev or -nic)")
 }
 
 // newArmed checks what a capture was asked for with.
 func (v *vm) newArmed(c machinery.Capture) (*armed, error) {
 	refuse := func(err error, format string, args ...any) (*armed, error) {
-		return nil, fail(machinery.OpStartCapture, v.machine.Name, machinery.ErrConfig, err, format, args...)
+		return nil, fault.Fail(machinery.OpStartCapture, v.machine.Name, machinery.ErrConfig, err, format, args...)
 	}
 	a := &armed{max: c.MaxBytes}
 	switch {
@@ -178,7 +179,7 @@ func (v *vm) captureNow(ctx context.Context, r *run, a *armed) error {
 		c.plan(len(ids))
 	}
 	if err := r.note(func(l *ledger) { l.Capture = c }); err != nil {
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the capture cannot be started")
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the capture cannot be started")
 	}
 	files, err := c.create()
 	if err == nil {
@@ -213,12 +214,12 @@ func (r *run) captureError(ctx context.Context, op machinery.Op, err error) erro
 		return e
 	}
 	if ctx.Err() != nil {
-		return interrupted(op, name, ctx, "the capture was prepared")
+		return fault.Interrupted(op, name, ctx, "the capture was prepared")
 	}
 	if disconnected(err) {
-		return fail(op, name, machinery.ErrConnection, err, "QEMU's monitor does not answer, so that its capture cannot be changed")
+		return fault.Fail(op, name, machinery.ErrConnection, err, "QEMU's monitor does not answer, so that its capture cannot be changed")
 	}
-	return fail(op, name, machinery.ErrCapture, err, "the machine's traffic cannot be recorded by %s", r.v.d.config.Capture)
+	return fault.Fail(op, name, machinery.ErrCapture, err, "the machine's traffic cannot be recorded by %s", r.v.d.config.Capture)
 }
 
 func (v *vm) stopCapture(ctx context.Context) (err error) {
@@ -236,7 +237,7 @@ func (v *vm) stopCapture(ctx context.Context) (err error) {
 	if r == nil || r.ledger.Capture == nil {
 		if lost := v.lost; lost != nil {
 			v.lost = nil
-			return fail(op, v.machine.Name, machinery.ErrCapture, lost, "the capture ended with the machine's run")
+			return fault.Fail(op, v.machine.Name, machinery.ErrCapture, lost, "the capture ended with the machine's run")
 		}
 		return v.wrongState(op, machinery.ErrStateReached, status, "no capture is under way; the machine is %s")
 	}
@@ -251,7 +252,7 @@ func (v *vm) stopCapture(ctx context.Context) (err error) {
 		v.log.Warn("the machine's ledger is out of date: it still says that its traffic is recorded", "error", noted)
 	}
 	if err != nil {
-		return fail(op, v.machine.Name, machinery.ErrCapture, err, "the capture has ended")
+		return fault.Fail(op, v.machine.Name, machinery.ErrCapture, err, "the capture has ended")
 	}
 	return nil
 }
@@ -263,7 +264,7 @@ func (v *vm) captureFromStart(a *armed, args []string, op machinery.Op) ([]strin
 		return args, nil, nil
 	}
 	if err := freePath(a.path); err != nil { // it was free when the capture was armed
-		return nil, nil, fail(op, v.machine.Name, machinery.ErrConfig, err, "the traffic cannot be recorded to %s", a.path)
+		return nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the traffic cannot be recorded to %s", a.path)
 	}
 	c := v.newCaptured(a)
 	if c.Method != CaptureFilterDump {

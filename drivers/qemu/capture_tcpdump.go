@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/tcpdump"
 	"golang.org/x/sys/unix"
 )
@@ -73,7 +74,7 @@ func (r *run) startTcpdump(ctx context.Context, a *armed, c *captured, to *os.Fi
 	for !tcpdump.Ready(p.tail()) {
 		select {
 		case <-p.gone:
-			said := words(p.tail())
+			said := fault.Words(p.tail())
 			if said == nil {
 				said = errors.New("it said nothing")
 			}
@@ -138,7 +139,7 @@ func (t *tool) end() error {
 	// One that is told to end has the exit status 0, so that this is seen of one that was ending already.
 	if early || p.ending.known && (p.ending.signal != 0 || p.ending.code != 0) {
 		err := fmt.Errorf("tcpdump had ended before the capture did (%v)", p.ending)
-		if said := words(p.tail()); said != nil {
+		if said := fault.Words(p.tail()); said != nil {
 			err = fmt.Errorf("%w: %w", err, said)
 		}
 		return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/machinery/config"
 )
 
@@ -197,5 +198,5 @@ func machineProblems(err error) (problem, unsaved error) {
 			problems = append(problems, d)
 		}
 	}
-	return join(problems), join(snapshot)
+	return fault.Join(problems), fault.Join(snapshot)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -33,7 +34,7 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 	}
 	note(d.checkVersion(ctx), "QEMU cannot be used")
 	if ctx.Err() != nil {
-		return interrupted(op, "", ctx, "asking the emulator for its version")
+		return fault.Interrupted(op, "", ctx, "asking the emulator for its version")
 	}
 	note(d.checkRuntimeDir(), "the runtime directory "+d.runtimeDir+" cannot be used")
 	for _, dir := range d.overlayDirs() {
@@ -48,7 +49,7 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return fail(op, "", machinery.ErrDependency, join(missing), "the machines cannot be started on this host")
+	return fault.Fail(op, "", machinery.ErrDependency, fault.Join(missing), "the machines cannot be started on this host")
 }
 
 // checkVersion is whether the emulator can be run and is recent enough.

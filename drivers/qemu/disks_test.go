@@ -250,19 +250,6 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 	s.clean()
 }
 
-func TestErrorsQuoteTheEndOfWhatQEMUSaysInReadableForm(t *testing.T) {
-	if err := words("\x00\x00\x1b[1mred\x7f\nnext\r\n"); err == nil || err.Error() != "[1mred; next" {
-		t.Errorf("it is %q", err)
-	}
-	if err := words("\x00\x00"); err != nil {
-		t.Errorf("of nothing but NULs it is %q", err)
-	}
-	long := words(strings.Repeat("ä", 8000) + "the end")
-	if n := len(long.Error()); n > quotedOutput+8 || !strings.HasSuffix(long.Error(), "the end") || !strings.HasPrefix(long.Error(), "… ä") {
-		t.Errorf("of 16 KB %d bytes are quoted: %.20q", n, long)
-	}
-}
-
 func TestWhatIsWrongWithAPackedSnapshotIsSaidInItsOwnWords(t *testing.T) {
 	pack := func(name string, data []byte) []byte { return packed(t, data)[name] }
 	gz := pack("gzip", []byte(migrationMagic+strings.Repeat("x", 4000)))

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/oplog"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 	"github.com/machineries/machineries/machinery/config"
@@ -131,11 +133,11 @@ func (d *Machinery) Monitor(ctx context.Context, name string) (*monitor.Monitor,
 	r, doing := v.run, v.doing
 	v.mu.Unlock()
 	if r == nil || doing != "" || r.proc.over() {
-		return nil, fail(op, name, machinery.ErrUnexpectedState, nil, "the machine is not running under this driver")
+		return nil, fault.Fail(op, name, machinery.ErrUnexpectedState, nil, "the machine is not running under this driver")
 	}
 	m, err := r.master(ctx)
 	if err != nil {
-		return nil, fail(op, name, machinery.ErrConnection, err, "QEMU's monitor cannot be reached")
+		return nil, fault.Fail(op, name, machinery.ErrConnection, err, "QEMU's monitor cannot be reached")
 	}
 	return m, nil
 }
@@ -160,7 +162,7 @@ func (d *Machinery) Close() error {
 // process left running and that this driver has not taken over are not its to stop.
 func (d *Machinery) Shutdown(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return interrupted(machinery.OpShutdown, "", ctx, "not begun")
+		return fault.Interrupted(machinery.OpShutdown, "", ctx, "not begun")
 	}
 	d.closing.Lock()
 	defer d.closing.Unlock()
@@ -173,7 +175,7 @@ func (d *Machinery) Shutdown(ctx context.Context) error {
 		}
 		began := time.Now()
 		err := v.endRun(ctx, machinery.OpShutdown)
-		v.logDone(ctx, machinery.OpShutdown, began, 0, err)
+		oplog.Done(ctx, v.log, machinery.OpShutdown, began, 0, err)
 		return err
 	})
 }
@@ -190,7 +192,7 @@ func (d *Machinery) end(last func(*vm) error) error {
 		all.Go(func() {
 			t, err := v.turns.TakeClosed(machinery.OpClose, v.patience())
 			if err != nil {
-				failed[i] = v.notMyTurn(context.Background(), machinery.OpClose, err)
+				failed[i] = fault.NotMyTurn(machinery.OpClose, v.machine.Name, context.Background(), err)
 				return
 			}
 			defer t.Done()
@@ -224,7 +226,7 @@ func (d *Machinery) lookup(ctx context.Context, op machinery.Op, name string) (*
 	case v == nil:
 		return nil, machinery.NotFound(op, name, d.Machines())
 	case ctx.Err() != nil:
-		return nil, fail(op, name, machinery.ErrInterrupted, ctx.Err(), "not begun")
+		return nil, fault.Fail(op, name, machinery.ErrInterrupted, ctx.Err(), "not begun")
 	}
 	return v, nil
 }
@@ -241,11 +243,11 @@ func (d *Machinery) operate(ctx context.Context, op machinery.Op, name string, f
 	began := time.Now()
 	t, err := v.turns.Take(ctx, op)
 	if err != nil {
-		return v.notMyTurn(ctx, op, err)
+		return fault.NotMyTurn(op, v.machine.Name, ctx, err)
 	}
 	defer t.Done()
 	waited := time.Since(began)
 	err = f(v, t.Context())
-	v.logDone(ctx, op, began, waited, err)
+	oplog.Done(ctx, v.log, op, began, waited, err)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
@@ -76,7 +77,7 @@ func (v *vm) dumpMemory(ctx context.Context, path, format string, progress func(
 	case v.run == nil || status.State == machinery.StatePoweroff || status.State == machinery.StateStarting:
 		return v.wrongState(op, machinery.ErrUnexpectedState, status, "the machine is %s, so there is no memory to dump")
 	case path == "":
-		return fail(op, v.machine.Name, machinery.ErrConfig, nil, "no path is given for the dump")
+		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, nil, "no path is given for the dump")
 	}
 	r := v.run
 	if err := r.hasFormat(ctx, format); err != nil {
@@ -84,7 +85,7 @@ func (v *vm) dumpMemory(ctx context.Context, path, format string, progress func(
 	}
 	file, err := newTarget(path)
 	if err != nil {
-		return fail(op, v.machine.Name, machinery.ErrConfig, err, "the memory cannot be dumped to %s", path)
+		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the memory cannot be dumped to %s", path)
 	}
 	if err := r.dump(ctx, file, format, status, progress); err != nil {
 		file.drop()
@@ -101,9 +102,9 @@ func (v *vm) dumpMemory(ctx context.Context, path, format string, progress func(
 	}
 	file.drop()
 	if ctx.Err() != nil {
-		return interrupted(op, v.machine.Name, ctx, "writing the memory dump to disk")
+		return fault.Interrupted(op, v.machine.Name, ctx, "writing the memory dump to disk")
 	}
-	return fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the memory was dumped, and the file cannot be completed")
+	return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the memory was dumped, and the file cannot be completed")
 }
 
 // hasFormat is nil if QEMU can write dumps in the format.
@@ -120,7 +121,7 @@ func (r *run) hasFormat(ctx context.Context, format string) error {
 		return r.dumpError(ctx, err)
 	}
 	if !slices.Contains(can.Formats, format) {
-		return fail(machinery.OpDumpMemory, r.v.machine.Name, machinery.ErrConfig, nil, "this QEMU does not write memory dumps in the format %q; it has %s", format, strings.Join(can.Formats, ", "))
+		return fault.Fail(machinery.OpDumpMemory, r.v.machine.Name, machinery.ErrConfig, nil, "this QEMU does not write memory dumps in the format %q; it has %s", format, strings.Join(can.Formats, ", "))
 	}
 	return nil
 }
@@ -331,13 +332,13 @@ func (r *run) dumpError(ctx context.Context, err error) error {
 	failure, isFailure := errors.AsType[*dumpFailure](err)
 	switch {
 	case isRefused:
-		return fail(op, name, machinery.ErrHypervisor, refused, "QEMU does not dump the memory")
+		return fault.Fail(op, name, machinery.ErrHypervisor, refused, "QEMU does not dump the memory")
 	case isFailure:
-		return fail(op, name, machinery.ErrHypervisor, failure, "QEMU could not dump the memory")
+		return fault.Fail(op, name, machinery.ErrHypervisor, failure, "QEMU could not dump the memory")
 	case ctx.Err() != nil:
-		return interrupted(op, name, ctx, "dumping the memory")
+		return fault.Interrupted(op, name, ctx, "dumping the memory")
 	case errors.Is(err, errProcessGone), r.proc.wait(exitTime):
-		return fail(op, name, machinery.ErrHypervisor, words(r.proc.tail()), "QEMU ended (%v) while it dumped the memory", r.howEnded())
+		return fault.Fail(op, name, machinery.ErrHypervisor, fault.Words(r.proc.tail()), "QEMU ended (%v) while it dumped the memory", r.howEnded())
 	}
-	return fail(op, name, machinery.ErrConnection, err, "QEMU was not heard of while it dumped the memory")
+	return fault.Fail(op, name, machinery.ErrConnection, err, "QEMU was not heard of while it dumped the memory")
 }

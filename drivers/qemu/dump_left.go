@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
@@ -78,7 +79,7 @@ func (r *run) awaitLeftDump(ctx context.Context, op machinery.Op) error {
 		err = r.awaitDump(ctx, nil)
 	}
 	if ctx.Err() != nil {
-		return interrupted(op, r.v.machine.Name, ctx, "waiting for QEMU to end a memory dump that was begun before")
+		return fault.Interrupted(op, r.v.machine.Name, ctx, "waiting for QEMU to end a memory dump that was begun before")
 	}
 	if failure, is := errors.AsType[*dumpFailure](err); is {
 		err = nil // that it came to nothing was expected

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/machinery"
@@ -66,9 +67,9 @@ func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) 
 	h, err = acquire(v.dir)
 	if err != nil {
 		if busy, is := errors.AsType[*rundir.HeldError](err); is {
-			return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v; its operations can be used again when that driver has stopped it or was closed", busy)
+			return nil, nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v; its operations can be used again when that driver has stopped it or was closed", busy)
 		}
-		return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.dir)
+		return nil, nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.dir)
 	}
 	l, err = readLedger(v.dir)
 	if err == nil && l != nil {
@@ -84,7 +85,7 @@ func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) 
 	}
 	if err != nil {
 		h.Unlock()
-		return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrHypervisor, err, "it cannot be told what an earlier run of the machine left")
+		return nil, nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "it cannot be told what an earlier run of the machine left")
 	}
 	return h, p, l, nil
 }
@@ -97,7 +98,7 @@ func (v *vm) problem() error {
 			problems = append(problems, err)
 		}
 	}
-	return join(problems)
+	return fault.Join(problems)
 }
 
 // refuse is the error for an operation that the machine cannot be used for. One without a snapshot can be booted, for one to be
@@ -106,7 +107,7 @@ func (v *vm) refuse(op machinery.Op) error {
 	if v.bad == nil && (v.unsaved == nil || op != machinery.OpRestoreStart && op != machinery.OpHandlePaused) {
 		return nil
 	}
-	return fail(op, v.machine.Name, v.badKind, v.problem(), "the machine cannot be used")
+	return fault.Fail(op, v.machine.Name, v.badKind, v.problem(), "the machine cannot be used")
 }
 
 // untouched is whether there is no sign of a run of the machine, by this driver or another.
@@ -130,7 +131,7 @@ func removeOverlays(paths []string) error {
 			problems = append(problems, err)
 		}
 	}
-	return join(problems)
+	return fault.Join(problems)
 }
 
 func removeOverlay(path string) error {
@@ -182,34 +183,4 @@ func (v *vm) wentOff(r *run) {
 		v.log.Warn("something of the machine's run could not be removed", "error", err)
 	}
 	v.set(func() { v.run, v.last = nil, reason })
-}
-
-// notMyTurn is the error for an operation that did not get its turn.
-func (v *vm) notMyTurn(ctx context.Context, op machinery.Op, err error) error {
-	switch {
-	case errors.Is(err, turns.ErrClosing):
-		return &machinery.Error{Op: op, Machine: v.machine.Name, Kind: machinery.ErrClosed}
-	case errors.Is(err, turns.ErrStuck):
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "an earlier operation on the machine does not end, though it was cancelled; perhaps it waits for a file system that does not answer")
-	}
-	return interrupted(op, v.machine.Name, ctx, "waiting for another operation on the machine")
-}
-
-func (v *vm) logDone(ctx context.Context, op machinery.Op, began time.Time, waited time.Duration, err error) {
-	attrs := []any{"operation", string(op), "duration", time.Since(began)}
-	if waited > time.Millisecond {
-		attrs = append(attrs, "waited", waited)
-	}
-	level, message := slog.LevelInfo, "operation done"
-	if err != nil {
-		attrs = append(attrs, "error", err)
-		message = "operation not done"
-		switch machinery.KindOf(err) {
-		case machinery.ErrStateReached, machinery.ErrUnexpectedState, machinery.ErrInterrupted, machinery.ErrBusy:
-			// Said to the caller, and nothing is wrong with the machine.
-		default:
-			level = slog.LevelWarn
-		}
-	}
-	v.log.Log(ctx, level, message, attrs...)
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -26,10 +27,10 @@ import (
 // New starts nothing and takes no lock. The caller has to Close what it returns.
 func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error) {
 	if ctx.Err() != nil {
-		return nil, interrupted(machinery.OpOpen, "", ctx, "not begun")
+		return nil, fault.Interrupted(machinery.OpOpen, "", ctx, "not begun")
 	}
 	refuse := func(kind, err error, format string, args ...any) (*Machinery, error) {
-		return nil, fail(machinery.OpOpen, "", kind, err, format, args...)
+		return nil, fault.Fail(machinery.OpOpen, "", kind, err, format, args...)
 	}
 	c = c.withDefaults()
 	// What runs can be seen and stopped without an emulator and without a place for disposable disks; only no machine can be started.
@@ -180,7 +181,7 @@ func (v *vm) check(m MachineConfig) error {
 	if err == nil {
 		v.args, err = parseArgs(args, v.conf.Disk)
 		if m.Args == nil {
-			err = join(notNil(err, unallowed(args, slices.Concat(v.d.config.AllowArguments, m.AllowArguments), m.place)))
+			err = fault.Join(fault.NotNil(err, unallowed(args, slices.Concat(v.d.config.AllowArguments, m.AllowArguments), m.place)))
 		}
 		if err != nil && m.Args == nil {
 			err = fmt.Errorf("%s: %w", m.Info, err)
@@ -193,7 +194,7 @@ func (v *vm) check(m MachineConfig) error {
 		_, err := m.check()
 		note(err, "a medium cannot be used (argument %d)", m.arg+1)
 	}
-	return join(problems)
+	return fault.Join(problems)
 }
 
 // refuseShared refuses machines that share a disk or a snapshot, by whichever names: one's run would be the other's.
@@ -236,7 +237,7 @@ func refuseShared(machines []*vm) {
 // worse adds a problem to those of a machine.
 func (v *vm) worse(problem error) {
 	if v.bad != nil {
-		problem = several{v.bad, problem}
+		problem = fault.Several{v.bad, problem}
 	}
 	v.bad = problem
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
@@ -36,7 +37,7 @@ func (r *run) resume(ctx context.Context) error {
 		err = m.Execute(ctx, "cont", nil, nil)
 	}
 	if refused, is := errors.AsType[*monitor.CommandError](err); is {
-		return fail(op, name, machinery.ErrHypervisor, refused, "QEMU does not resume the machine")
+		return fault.Fail(op, name, machinery.ErrHypervisor, refused, "QEMU does not resume the machine")
 	}
 	state := ""
 	if err == nil {
@@ -44,11 +45,11 @@ func (r *run) resume(ctx context.Context) error {
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return interrupted(op, name, ctx, "resuming the machine")
+		return fault.Interrupted(op, name, ctx, "resuming the machine")
 	case err != nil:
-		return fail(op, name, machinery.ErrConnection, err, "the machine cannot be told to go on")
+		return fault.Fail(op, name, machinery.ErrConnection, err, "the machine cannot be told to go on")
 	case state != "running":
-		return fail(op, name, machinery.ErrHypervisor, nil, "QEMU took the command to resume the machine, but its run state is %q", state)
+		return fault.Fail(op, name, machinery.ErrHypervisor, nil, "QEMU took the command to resume the machine, but its run state is %q", state)
 	}
 	if r.standing() != "" { // unless the event was quicker
 		r.resumed()

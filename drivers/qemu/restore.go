@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/machinery"
 )
@@ -82,12 +83,12 @@ func (v *vm) begin(ctx context.Context, op machinery.Op) error {
 func (v *vm) notOff(ctx context.Context, op machinery.Op) error {
 	status, err := v.state(ctx)
 	if err != nil {
-		return fail(op, v.machine.Name, machinery.ErrUnexpectedState, err, "the machine is not off")
+		return fault.Fail(op, v.machine.Name, machinery.ErrUnexpectedState, err, "the machine is not off")
 	}
 	if status.State == machinery.StatePoweroff || status.Reason == reasonStartFailed || status.Reason == reasonConfig {
 		return nil
 	}
-	e := fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine has to be off, but it is %s; stop it first", status)
+	e := fault.Fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine has to be off, but it is %s; stop it first", status)
 	e.Status = status
 	return e
 }
@@ -131,7 +132,7 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 // boots.
 func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) (*feed, error) {
 	refuse := func(kind error, err error, format string, args ...any) error {
-		return fail(op, v.machine.Name, kind, err, format, args...)
+		return fault.Fail(op, v.machine.Name, kind, err, format, args...)
 	}
 	bases, err := v.below()
 	if err != nil {
@@ -151,7 +152,7 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) 
 	if op != machinery.OpNoRestoreStart {
 		if err := v.checkBases(ctx); err != nil {
 			if ctx.Err() != nil {
-				return nil, interrupted(op, v.machine.Name, ctx, "comparing the machine's files with their manifest")
+				return nil, fault.Interrupted(op, v.machine.Name, ctx, "comparing the machine's files with their manifest")
 			}
 			return nil, refuse(machinery.ErrConfig, err, "the machine cannot be restored")
 		}
@@ -281,12 +282,12 @@ func (r *run) load(outer context.Context, f *feed) error {
 	if standing != "" {
 		said := r.proc.tail()
 		if why := r.v.inactive(r.ledger.Overlays, said); why != "" {
-			return fail(machinery.OpRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, words(said),
+			return fault.Fail(machinery.OpRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, fault.Words(said),
 				"QEMU has loaded the snapshot %s and cannot take the machine's disks into use, %s above %s: %s", r.v.conf.Snapshot, strings.Join(r.ledger.Overlays, ", "), r.v.conf.Disk, why)
 		}
 	}
 	if err := r.note(func(l *ledger) { l.Phase, l.Standing = phaseSettled, standing }); err != nil {
-		return fail(machinery.OpRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, err, "the machine was restored and is ended again")
+		return fault.Fail(machinery.OpRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, err, "the machine was restored and is ended again")
 	}
 	return nil
 }
@@ -324,12 +325,12 @@ func (r *run) loaded(ctx context.Context) (string, error) {
 func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
 	name, path := r.v.machine.Name, r.v.conf.Snapshot
 	failed := func(err error, format string, args ...any) error {
-		return fail(machinery.OpRestoreStart, name, machinery.ErrHypervisor, err, format, args...)
+		return fault.Fail(machinery.OpRestoreStart, name, machinery.ErrHypervisor, err, format, args...)
 	}
 	if outer.Err() != nil {
-		e := interrupted(machinery.OpRestoreStart, name, outer, "loading the snapshot "+path)
-		if said := words(r.proc.tail()); said != nil && errors.Is(outer.Err(), context.DeadlineExceeded) {
-			e.Err = join([]error{e.Err, fmt.Errorf("QEMU's last words: %w", said)})
+		e := fault.Interrupted(machinery.OpRestoreStart, name, outer, "loading the snapshot "+path)
+		if said := fault.Words(r.proc.tail()); said != nil && errors.Is(outer.Err(), context.DeadlineExceeded) {
+			e.Err = fault.Join([]error{e.Err, fmt.Errorf("QEMU's last words: %w", said)})
 		}
 		return e
 	}
@@ -341,11 +342,11 @@ func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
 	default:
 	}
 	if errors.Is(context.Cause(ctx), errLoadTimeout) {
-		return failed(words(r.proc.tail()), "QEMU had not loaded the snapshot %s after %v and was ended", path, r.v.d.config.LoadTimeout)
+		return failed(fault.Words(r.proc.tail()), "QEMU had not loaded the snapshot %s after %v and was ended", path, r.v.d.config.LoadTimeout)
 	}
 	// A connection that QEMU closed is most often a process that ends.
 	if r.proc.wait(time.Second) {
-		said := r.v.withoutSandbox(words(r.proc.tail()))
+		said := r.v.withoutSandbox(fault.Words(r.proc.tail()))
 		if said == nil {
 			said = errors.New("it said nothing")
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
 )
@@ -143,7 +144,7 @@ func (v *vm) save(ctx context.Context, o SaveOptions) (_ Saved, err error) {
 
 // fail is an error of this saving.
 func (s *saving) fail(kind, err error, format string, args ...any) error {
-	return fail(OpSaveSnapshot, s.v.machine.Name, kind, err, format, args...)
+	return fault.Fail(OpSaveSnapshot, s.v.machine.Name, kind, err, format, args...)
 }
 
 // progress tells how far it is.
@@ -194,7 +195,7 @@ func (s *saving) finish(ctx context.Context) (Saved, error) {
 	v := s.v
 	unfinished := func(err error) error {
 		if ctx.Err() != nil {
-			return interrupted(OpSaveSnapshot, v.machine.Name, ctx, "completing the files of what was saved; the machine is off")
+			return fault.Interrupted(OpSaveSnapshot, v.machine.Name, ctx, "completing the files of what was saved; the machine is off")
 		}
 		return s.fail(machinery.ErrHypervisor, err, "the machine was saved and is off, and the files of what was saved cannot be completed")
 	}
@@ -208,7 +209,7 @@ func (s *saving) finish(ctx context.Context) (Saved, error) {
 	s.progress("verify", 0, 0)
 	state, err := s.try(ctx)
 	if ctx.Err() != nil {
-		return Saved{}, interrupted(OpSaveSnapshot, v.machine.Name, ctx, "trying to restore what was saved; the machine is off")
+		return Saved{}, fault.Interrupted(OpSaveSnapshot, v.machine.Name, ctx, "trying to restore what was saved; the machine is off")
 	}
 	if err != nil {
 		return Saved{}, s.fail(machinery.ErrHypervisor, err, "the machine was saved and is off, but cannot be restored from that")

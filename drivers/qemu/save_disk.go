@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -47,7 +48,7 @@ func (s *saving) disk(ctx context.Context, r *run) (err error) {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return interrupted(OpSaveSnapshot, v.machine.Name, ctx, "merging the machine's disk; the machine is off")
+		return fault.Interrupted(OpSaveSnapshot, v.machine.Name, ctx, "merging the machine's disk; the machine is off")
 	}
 	return s.fail(machinery.ErrHypervisor, err, "the machine's disk cannot be merged, and the machine is off")
 }
@@ -71,8 +72,8 @@ func (s *saving) convert(ctx context.Context, from, to string) error {
 	}
 	s.percents(told)
 	if err := cmd.Wait(); err != nil {
-		if text := words(said.String()); text != nil {
-			return join([]error{text, err})
+		if text := fault.Words(said.String()); text != nil {
+			return fault.Join([]error{text, err})
 		}
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
@@ -202,16 +203,16 @@ func (s *saving) memoryError(ctx context.Context, r *run, out *memoryOut, err er
 	case isRefused:
 		return s.fail(machinery.ErrHypervisor, refused, "QEMU does not save the machine")
 	case isFailure && failure.words == "":
-		if said := words(r.proc.tail()); said != nil {
+		if said := fault.Words(r.proc.tail()); said != nil {
 			return s.fail(machinery.ErrHypervisor, said, full)
 		}
 		return s.fail(machinery.ErrHypervisor, failure, full)
 	case isFailure:
 		return s.fail(machinery.ErrHypervisor, failure, full)
 	case ctx.Err() != nil:
-		return interrupted(OpSaveSnapshot, s.v.machine.Name, ctx, "saving the machine's memory")
+		return fault.Interrupted(OpSaveSnapshot, s.v.machine.Name, ctx, "saving the machine's memory")
 	case errors.Is(err, errProcessGone), r.proc.wait(exitTime):
-		return s.fail(machinery.ErrHypervisor, words(r.proc.tail()), "QEMU ended (%v) while it saved the machine", r.proc.ending)
+		return s.fail(machinery.ErrHypervisor, fault.Words(r.proc.tail()), "QEMU ended (%v) while it saved the machine", r.proc.ending)
 	case errors.Is(err, monitor.ErrDisconnected):
 		return s.fail(machinery.ErrConnection, err, "QEMU was not heard of while it saved the machine")
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/picture"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
@@ -48,13 +49,13 @@ func (v *vm) screenshot(ctx context.Context) (_ []byte, err error) {
 	case err == nil:
 		return picture, nil
 	case is:
-		return nil, fail(op, v.machine.Name, machinery.ErrHypervisor, refused, "QEMU takes no picture of the machine's display")
+		return nil, fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, refused, "QEMU takes no picture of the machine's display")
 	case ctx.Err() != nil:
-		return nil, interrupted(op, v.machine.Name, ctx, "taking a picture of the machine's display")
+		return nil, fault.Interrupted(op, v.machine.Name, ctx, "taking a picture of the machine's display")
 	case errors.Is(err, monitor.ErrDisconnected):
-		return nil, fail(op, v.machine.Name, machinery.ErrConnection, err, "QEMU was not heard of while it took a picture of the machine's display")
+		return nil, fault.Fail(op, v.machine.Name, machinery.ErrConnection, err, "QEMU was not heard of while it took a picture of the machine's display")
 	}
-	return nil, fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the picture of the machine's display cannot be used")
+	return nil, fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the picture of the machine's display cannot be used")
 }
 
 // screendump has QEMU write a picture into the machine's runtime directory, and reads it as PNG.

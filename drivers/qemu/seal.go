@@ -6,6 +6,7 @@ import (
 	"context"
 	"path/filepath"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -30,22 +31,22 @@ func (d *Machinery) SealSnapshot(ctx context.Context, name string) (path string,
 func (v *vm) seal(ctx context.Context) (string, error) {
 	const op = OpSealSnapshot
 	if problem := v.problem(); problem != nil {
-		return "", fail(op, v.machine.Name, v.badKind, problem, "the machine cannot be used")
+		return "", fault.Fail(op, v.machine.Name, v.badKind, problem, "the machine cannot be used")
 	}
 	if err := v.notOff(ctx, op); err != nil {
 		return "", err
 	}
 	for _, disk := range v.disks() {
 		if err := refuseWritten(disk); err != nil {
-			return "", fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the machine's disk cannot be taken for what its snapshot belongs to")
+			return "", fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the machine's disk cannot be taken for what its snapshot belongs to")
 		}
 	}
 	path := ManifestPath(v.conf.Snapshot)
 	if err := v.writeSeal(ctx, path); err != nil {
 		if ctx.Err() != nil {
-			return "", interrupted(op, v.machine.Name, ctx, "reading the machine's files")
+			return "", fault.Interrupted(op, v.machine.Name, ctx, "reading the machine's files")
 		}
-		return "", fail(op, v.machine.Name, machinery.ErrConfig, err, "no manifest can be written for the snapshot")
+		return "", fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "no manifest can be written for the snapshot")
 	}
 	return path, nil
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
@@ -46,7 +47,7 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	l, err := readLedger(v.dir)
 	switch {
 	case err != nil:
-		return machinery.Status{}, asError(machinery.OpState, v.machine.Name, machinery.ErrHypervisor, err)
+		return machinery.Status{}, fault.AsError(machinery.OpState, v.machine.Name, machinery.ErrHypervisor, err)
 	case l != nil:
 		status, err = v.stateOfLedger(ctx, l)
 	}
@@ -96,7 +97,7 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 	case errors.Is(err, os.ErrProcessDone):
 		return machinery.Status{State: machinery.StatePoweroff, Reason: fmt.Sprintf("its QEMU (process %d) has ended", l.PID)}, nil
 	case err != nil:
-		return machinery.Status{}, asError(machinery.OpState, v.machine.Name, machinery.ErrHypervisor, err)
+		return machinery.Status{}, fault.AsError(machinery.OpState, v.machine.Name, machinery.ErrHypervisor, err)
 	}
 	defer p.release()
 	switch {
@@ -153,11 +154,11 @@ func (v *vm) ask(ctx context.Context, p *process, means func(string) (machinery.
 	switch {
 	case err == nil:
 		status, err := means(state)
-		return status, asError(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err)
+		return status, fault.AsError(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err)
 	case p.over():
 		return off(), nil
 	case ctx.Err() != nil && (errors.Is(ctx.Err(), context.Canceled) || time.Since(began) < leastTime):
-		return machinery.Status{}, interrupted(machinery.OpState, v.machine.Name, ctx, "asking QEMU for the machine's state")
+		return machinery.Status{}, fault.Interrupted(machinery.OpState, v.machine.Name, ctx, "asking QEMU for the machine's state")
 	}
 	return machinery.Status{State: machinery.StateError, Reason: reasonNoAnswer,
 		Detail: fmt.Sprintf("QEMU (process %d) lives, but: %v", p.pid, err)}, nil

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/oplog"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
@@ -17,12 +19,12 @@ func (v *vm) stop(ctx context.Context) error {
 	began := time.Now()
 	t, cancelled, err := v.turns.Overtake(ctx, op, v.patience())
 	if err != nil {
-		return v.notMyTurn(ctx, op, err)
+		return fault.NotMyTurn(op, v.machine.Name, ctx, err)
 	}
 	defer t.Done()
 	waited := time.Since(began)
 	err = v.stopNow(t.Context(), cancelled == machinery.OpRestoreStart || cancelled == machinery.OpNoRestoreStart)
-	v.logDone(ctx, op, began, waited, err)
+	oplog.Done(ctx, v.log, op, began, waited, err)
 	return err
 }
 
@@ -49,9 +51,9 @@ func (v *vm) stopNow(ctx context.Context, cancelled bool) error {
 	case failed, cancelled:
 		return nil
 	case v.problem() != nil:
-		return fail(op, v.machine.Name, v.badKind, v.problem(), "the machine cannot be used")
+		return fault.Fail(op, v.machine.Name, v.badKind, v.problem(), "the machine cannot be used")
 	}
-	e := fail(op, v.machine.Name, machinery.ErrStateReached, nil, "the machine is off already")
+	e := fault.Fail(op, v.machine.Name, machinery.ErrStateReached, nil, "the machine is off already")
 	e.Status = machinery.Status{State: machinery.StatePoweroff}
 	return e
 }
@@ -71,17 +73,17 @@ func (v *vm) endRun(ctx context.Context, op machinery.Op) error {
 		r.proc.kill()
 	}
 	if !r.proc.wait(cleanupTime) {
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, nil,
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, nil,
 			"QEMU (process %d) does not end even when it is killed: it waits in the kernel, perhaps for a disk or a network file system that does not answer", r.proc.pid)
 	}
 	err := v.clear(r)
 	v.set(func() { v.run, v.last = nil, "" })
 	if _, lost := errors.AsType[*captureLost](err); lost {
 		v.lost = nil // it is told here
-		return fail(op, v.machine.Name, machinery.ErrCapture, err, "the machine is off")
+		return fault.Fail(op, v.machine.Name, machinery.ErrCapture, err, "the machine is off")
 	}
 	if err != nil {
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the machine is off, but something of its run could not be removed")
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the machine is off, but something of its run could not be removed")
 	}
 	return nil
 }

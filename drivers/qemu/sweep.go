@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 )
@@ -28,13 +29,13 @@ func (d *Machinery) Sweep(ctx context.Context, id string, end bool) error {
 	}
 	if v == nil {
 		if !keyed.MatchString(id) || !fileIsThere(dir) {
-			return fail(machinery.OpSweep, id, machinery.ErrNotFound, nil, "there is no run of this id below %s", d.runtimeDir)
+			return fault.Fail(machinery.OpSweep, id, machinery.ErrNotFound, nil, "there is no run of this id below %s", d.runtimeDir)
 		}
 		v = d.foundVM(dir)
 	}
 	t, err := v.turns.Take(ctx, machinery.OpSweep)
 	if err != nil {
-		return v.notMyTurn(ctx, machinery.OpSweep, err)
+		return fault.NotMyTurn(machinery.OpSweep, v.machine.Name, ctx, err)
 	}
 	defer t.Done()
 	return v.sweep(t.Context(), end)
@@ -44,7 +45,7 @@ func (d *Machinery) Sweep(ctx context.Context, id string, end bool) error {
 func (v *vm) sweep(ctx context.Context, end bool) error {
 	const op = machinery.OpSweep
 	refuse := func(kind, err error, format string, args ...any) error {
-		return fail(op, v.machine.Name, kind, err, format, args...)
+		return fault.Fail(op, v.machine.Name, kind, err, format, args...)
 	}
 	if v.run != nil {
 		return refuse(machinery.ErrBusy, nil, "this driver holds the machine; stop it instead")
@@ -124,7 +125,7 @@ func (v *vm) removed(h *hold, err error) error {
 		err = fmt.Errorf("%s has files that are not this driver's", v.dir)
 	}
 	if err != nil {
-		return fail(machinery.OpSweep, v.machine.Name, machinery.ErrHypervisor, err, "something could not be removed")
+		return fault.Fail(machinery.OpSweep, v.machine.Name, machinery.ErrHypervisor, err, "something could not be removed")
 	}
 	return nil
 }
@@ -133,13 +134,13 @@ func (v *vm) removed(h *hold, err error) error {
 func (v *vm) sweepOrphan(path string) error {
 	image, err := takeImage(path)
 	if errors.Is(err, errImageInUse) {
-		return fail(machinery.OpSweep, v.machine.Name, machinery.ErrBusy, nil, "the disposable disk %s is left alone: something has begun to use it", path)
+		return fault.Fail(machinery.OpSweep, v.machine.Name, machinery.ErrBusy, nil, "the disposable disk %s is left alone: something has begun to use it", path)
 	}
 	if image != nil {
 		defer releaseImage(image)
 	}
 	if err := removeOverlay(path); err != nil {
-		return fail(machinery.OpSweep, v.machine.Name, machinery.ErrHypervisor, err, "the disposable disk cannot be removed")
+		return fault.Fail(machinery.OpSweep, v.machine.Name, machinery.ErrHypervisor, err, "the disposable disk cannot be removed")
 	}
 	return nil
 }

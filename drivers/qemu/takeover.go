@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -32,7 +33,7 @@ func (v *vm) takeOver(ctx context.Context, op machinery.Op) (status machinery.St
 		status, err = v.state(ctx)
 	}
 	if err != nil {
-		err = fail(op, v.machine.Name, machinery.KindOf(err), err, "the operation cannot be done without knowing the machine's state")
+		err = fault.Fail(op, v.machine.Name, machinery.KindOf(err), err, "the operation cannot be done without knowing the machine's state")
 		leave(err)
 		return status, func(error) {}, err
 	}
@@ -41,7 +42,7 @@ func (v *vm) takeOver(ctx context.Context, op machinery.Op) (status machinery.St
 
 // wrongState is the error for a machine that is in the wrong state. The text has a verb for that state.
 func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, text string) error {
-	e := fail(op, v.machine.Name, kind, nil, text, status)
+	e := fault.Fail(op, v.machine.Name, kind, nil, text, status)
 	e.Status = status
 	return e
 }

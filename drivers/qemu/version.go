@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -48,9 +49,9 @@ func (d *Machinery) Version(ctx context.Context) (string, error) {
 	case err == nil:
 		return found.String(), nil
 	case ctx.Err() != nil:
-		return "", interrupted(machinery.OpVersion, "", ctx, "asking the emulator for its version")
+		return "", fault.Interrupted(machinery.OpVersion, "", ctx, "asking the emulator for its version")
 	}
-	return "", fail(machinery.OpVersion, "", machinery.ErrDependency, err, "the version of QEMU cannot be found out")
+	return "", fault.Fail(machinery.OpVersion, "", machinery.ErrDependency, err, "the version of QEMU cannot be found out")
 }
 
 // begins refuses what cannot begin at all, for operations that are not about one machine.
@@ -59,7 +60,7 @@ func (d *Machinery) begins(ctx context.Context, op machinery.Op) error {
 	case d.isClosed():
 		return &machinery.Error{Op: op, Kind: machinery.ErrClosed}
 	case ctx.Err() != nil:
-		return fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
+		return fault.Fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
 	}
 	return nil
 }
@@ -127,7 +128,7 @@ func askVersion(ctx context.Context, path string) (monitor.Version, error) {
 		return monitor.Version{}, fmt.Errorf("%s --version did not end: %w", path, ctx.Err())
 	}
 	if err != nil {
-		return monitor.Version{}, errors.Join(fmt.Errorf("%s --version: %w", path, err), words(out.text()))
+		return monitor.Version{}, errors.Join(fmt.Errorf("%s --version: %w", path, err), fault.Words(out.text()))
 	}
 	found := versionPattern.FindStringSubmatch(out.text())
 	if found == nil {
