@@ -98,17 +98,26 @@ func (v *vm) call(ctx context.Context, by func(context.Context, string, func(*li
 	return err
 }
 
-// get makes a short call about the machine's domain that has a result. A call that was not waited for may still be under way when get returns, and has
-// its result to itself.
+// get makes a short call about the machine's domain that has a result. A call that was not waited for may still be under way when get
+// returns, and has its result to itself.
 func get[T any](ctx context.Context, v *vm, what string, f func(*libvirt.Libvirt, libvirt.Domain) (T, error)) (T, error) {
-	result := new(T)
-	err := v.do(ctx, what, func(l *libvirt.Libvirt, dom libvirt.Domain) (err error) {
-		*result, err = f(l, dom)
+	return result(ctx, v.do, what, f)
+}
+
+// getLong is get for calls that take their time.
+func getLong[T any](ctx context.Context, v *vm, what string, f func(*libvirt.Libvirt, libvirt.Domain) (T, error)) (T, error) {
+	return result(ctx, v.doLong, what, f)
+}
+
+func result[T any](ctx context.Context, by func(context.Context, string, func(*libvirt.Libvirt, libvirt.Domain) error) error, what string, f func(*libvirt.Libvirt, libvirt.Domain) (T, error)) (T, error) {
+	found := new(T)
+	err := by(ctx, what, func(l *libvirt.Libvirt, dom libvirt.Domain) (err error) {
+		*found, err = f(l, dom)
 		return err
 	})
 	if err != nil {
 		var none T
 		return none, err
 	}
-	return *result, nil
+	return *found, nil
 }

@@ -55,10 +55,14 @@ type Machinery struct {
 }
 
 var (
-	_ machinery.Machinery        = (*Machinery)(nil)
-	_ machinery.NoRestoreStarter = (*Machinery)(nil)
-	_ machinery.ACPIStopper      = (*Machinery)(nil)
-	_ machinery.PausedHandler    = (*Machinery)(nil)
+	_ machinery.Machinery         = (*Machinery)(nil)
+	_ machinery.NoRestoreStarter  = (*Machinery)(nil)
+	_ machinery.ACPIStopper       = (*Machinery)(nil)
+	_ machinery.MemoryDumper      = (*Machinery)(nil)
+	_ machinery.PausedHandler     = (*Machinery)(nil)
+	_ machinery.Screenshotter     = (*Machinery)(nil)
+	_ machinery.Versioner         = (*Machinery)(nil)
+	_ machinery.DependencyChecker = (*Machinery)(nil)
 )
 
 // Machines returns the machines in the order of the configuration.

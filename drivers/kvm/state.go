@@ -15,18 +15,25 @@ import (
 // keeps the question waiting for 0.2 s while somebody destroys the domain.
 const stateTime = 2 * time.Second
 
+// whatItDoes is the status of a machine that an operation of this driver is changing, of which libvirt knows less.
+func (v *vm) whatItDoes() (status machinery.Status, does bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case v.doing == phaseStarting && v.booting:
+		return machinery.Status{State: machinery.StateStarting, Reason: reasonBooting}, true
+	case v.doing == phaseStarting:
+		return machinery.Status{State: machinery.StateStarting, Reason: reasonLoading}, true
+	case v.doing == phaseStopping:
+		return machinery.Status{State: machinery.StateStopping}, true
+	}
+	return status, false
+}
+
 // state is State. It needs no turn.
 func (v *vm) state(ctx context.Context) (machinery.Status, error) {
-	v.mu.Lock()
-	doing, booting, failed := v.doing, v.booting, v.failed
-	v.mu.Unlock()
-	switch {
-	case doing == phaseStarting && booting:
-		return machinery.Status{State: machinery.StateStarting, Reason: reasonBooting}, nil
-	case doing == phaseStarting:
-		return machinery.Status{State: machinery.StateStarting, Reason: reasonLoading}, nil
-	case doing == phaseStopping:
-		return machinery.Status{State: machinery.StateStopping}, nil
+	if status, does := v.whatItDoes(); does {
+		return status, nil
 	}
 	ctx, cancel := stateContext(ctx)
 	defer cancel()
@@ -43,27 +50,35 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	if err != nil {
 		return machinery.Status{}, v.refused(ctx, machinery.OpState, err, "asking for the machine's state")
 	}
-	switch status.State {
-	case machinery.StatePoweroff:
+	v.mu.Lock()
+	doing, failed := v.doing, v.failed
+	v.mu.Unlock()
+	switch {
+	case status.State == machinery.StatePoweroff:
 		return v.stateOff(ctx, status, failed), nil
-	case machinery.StateRunning, machinery.StateSuspended, machinery.StatePaused:
-		if doing == "" {
-			return v.ifAlive(ctx, status)
-		}
+	case doing == "" && (status.State == machinery.StateRunning || status.State == machinery.StateSuspended || status.Reason == reasonFromSnapshot):
+		return v.ifAlive(ctx, status)
 	}
 	return status, nil
 }
 
 // stateOff is the status of a machine that is off: what is wrong with it goes before that.
 func (v *vm) stateOff(ctx context.Context, status machinery.Status, failed error) machinery.Status {
+	if v.bad != nil || failed != nil {
+		return v.offAs(status, failed, nil)
+	}
+	return v.offAs(status, nil, v.checkSaved(ctx))
+}
+
+// offAs is the status of a machine that is off, and whose last start failed, or that cannot be restored.
+func (v *vm) offAs(status machinery.Status, failed, unsaved error) machinery.Status {
 	switch {
 	case v.bad != nil:
 		return machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: v.bad.Error()}
 	case failed != nil:
 		return machinery.Status{State: machinery.StateError, Reason: reasonStartFailed, Detail: failed.Error()}
-	}
-	if err := v.checkSaved(ctx); err != nil {
-		return machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: err.Error()}
+	case unsaved != nil:
+		return machinery.Status{State: machinery.StateError, Reason: reasonConfig, Detail: unsaved.Error()}
 	}
 	return status
 }

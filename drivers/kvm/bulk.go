@@ -1,0 +1,88 @@
+//go:build linux
+
+package kvm
+
+import (
+	"context"
+
+	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/machinery"
+)
+
+// States returns the status of every machine by its name, from one question to libvirt however many there are. It is State but for this: libvirt
+// is believed, so that a machine whose hypervisor hangs is told to be running; and machines that are off are not told to be in error for a
+// snapshot that was not looked at before. A machine of whose state nothing can be said has the zero Status.
+//
+// Errors: ErrConnection if libvirt does not answer.
+func (d *Machinery) States(ctx context.Context) (map[string]machinery.Status, error) {
+	const op = machinery.OpState
+	if err := d.begins(ctx, op); err != nil {
+		return nil, err
+	}
+	seen, err := d.allStates(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, interrupted(op, "", ctx, "asking libvirt for the states of all machines")
+	case err != nil && unheard(err):
+		return nil, fail(op, "", machinery.ErrConnection, err, "libvirt was not heard of while it was asked for the states of all machines")
+	case err != nil:
+		return nil, fail(op, "", machinery.ErrHypervisor, err, "libvirt does not tell the states of all machines")
+	}
+	all := make(map[string]machinery.Status, len(d.machines))
+	for _, v := range d.machines {
+		both, there := seen[v.conf.Label]
+		all[v.machine.Name] = v.statusFrom(both, there)
+	}
+	return all, nil
+}
+
+// statusFrom is the status of a machine of whose domain libvirt says this, if it is there.
+func (v *vm) statusFrom(both [2]int32, there bool) machinery.Status {
+	if status, does := v.whatItDoes(); does {
+		return status
+	}
+	if !there {
+		return machinery.Status{State: machinery.StateError, Reason: reasonNoDomain, Detail: (&noDomain{label: v.conf.Label}).Error()}
+	}
+	status, err := statusOf(both[0], both[1])
+	if err != nil {
+		return machinery.Status{}
+	}
+	if status.State != machinery.StatePoweroff {
+		return status
+	}
+	v.mu.Lock()
+	failed := v.failed
+	v.mu.Unlock()
+	v.snapshotMu.Lock()
+	unsaved := v.unsaved
+	v.snapshotMu.Unlock()
+	return v.offAs(status, failed, unsaved)
+}
+
+// allStates asks libvirt for the state of every domain and the reason for it, by the domains' names.
+func (d *Machinery) allStates(ctx context.Context) (map[string][2]int32, error) {
+	found := new([]libvirt.DomainStatsRecord)
+	err := d.client.Do(ctx, "asking for the states of all domains", func(l *libvirt.Libvirt) (err error) {
+		*found, err = l.ConnectGetAllDomainStats(nil, uint32(libvirt.DomainStatsState), 0)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	states := make(map[string][2]int32, len(*found))
+	for _, record := range *found {
+		var both [2]int32
+		for _, p := range record.Params {
+			switch value, is := p.Value.I.(int32); {
+			case !is:
+			case p.Field == "state.state":
+				both[0] = value
+			case p.Field == "state.reason":
+				both[1] = value
+			}
+		}
+		states[record.Dom.Name] = both
+	}
+	return states, nil
+}
