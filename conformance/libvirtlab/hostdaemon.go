@@ -222,7 +222,12 @@ func (d *hostDaemon) setSilent(silent bool, s syscall.Signal) error {
 		return nil
 	}
 	d.silent = silent
-	return d.tell("signal %d", s)
+	if err := d.tell("signal %d", s); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askPatience)
+	defer cancel()
+	return d.wait(ctx, "signalled")
 }
 
 // Heal makes the daemon run and answer, whatever was done to it.

@@ -2,6 +2,7 @@ package libvirtlab
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,8 +67,8 @@ type keeping struct {
 //     are compiled into it, so that it does not touch the machine's own libvirt.
 //
 // It reads a command a line: "start" starts the daemon, "signal N" sends it a
-// signal. It writes "ready" when it can take commands, "started", and "ended
-// STATUS" for the daemon.
+// signal. It writes "ready" when it can take commands, "started", "signalled", and
+// "ended STATUS" for the daemon.
 type keeper struct {
 	keeping
 	daemon int // its process; 0 while there is none
@@ -132,7 +133,17 @@ func (k *keeper) obey(command string) error {
 			return errors.New("the daemon does not run")
 		}
 		// Its number is its own until it was waited for, which only we do.
-		return syscall.Kill(k.daemon, syscall.Signal(n))
+		if err := syscall.Kill(k.daemon, syscall.Signal(n)); err != nil {
+			return err
+		}
+		if syscall.Signal(n) == syscall.SIGSTOP {
+			// One thread after the other gets it; until the last has, it may answer.
+			if err := labkit.Stopped(context.Background(), k.daemon); err != nil {
+				return err
+			}
+		}
+		fmt.Println("signalled")
+		return nil
 	}
 	return fmt.Errorf("the keeper does not know %q", command)
 }
