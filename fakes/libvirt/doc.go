@@ -1,0 +1,36 @@
+// Package libvirt is a libvirtd that is not there: a server on a unix socket
+// that speaks libvirt's remote protocol to unmodified clients, among them virsh,
+// python3-libvirt and go-libvirt, and that misbehaves on command. Its machines
+// are models of package fakes/guest.
+//
+//	server, err := libvirt.New(libvirt.Options{})
+//	...
+//	defer server.Close()
+//	domain, err := server.Define(xml) // as virsh define
+//	...
+//	err = domain.Start()
+//	domain.Guest().SetMemory(0, 42)
+//	err = domain.TakeSnapshot("clean")
+//	conn := "virsh -c " + server.URI() // qemu:///system?socket=...
+//
+// # What it is held against
+//
+// Error codes, domains and texts, states, reasons and the order of events are
+// those of libvirt 9.0.0 with QEMU 7.2, or, with [Options.Flavour] [Test], of its
+// test driver; both were recorded. Which procedures there are is in [Procedures].
+// Any other gets libvirt's own answer to a procedure that it does not know.
+//
+// # What is different
+//
+//   - Domains are machines with at most two disks, of which each is a file in raw
+//     or qcow2 format that is really read and written, and a serial port that is
+//     a unix socket. Of the rest of a domain's XML nothing is looked at, though it is kept.
+//   - An internal snapshot is kept in the fake, not in the image: memory, and
+//     of each disk what the guest of package fakes/guest can write.
+//   - There are no networks, storage pools, secrets, node devices: asking for
+//     them gets the answer to an unknown procedure.
+//   - External snapshots, migration, block jobs, hot plug and the guest agent are
+//     refused.
+//   - Nothing is written to disk but what a client asks for (saved memory, dumps)
+//     and what the guest writes to its disks.
+package libvirt

@@ -1,0 +1,61 @@
+package libvirt
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/machineries/machineries/internal/qcow2"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// machineXML is a domain with a bootable disk.
+func machineXML(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name+".qcow2")
+	if err := qcow2.Create(path, qcow2.Options{VirtualSize: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	disk, err := qcow2.Open(path, qcow2.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.WriteAt([]byte{0x55, 0xaa}, 510)
+	if err := disk.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf(`<domain type='qemu'>
+  <name>%s</name>
+  <memory unit='MiB'>16</memory>
+  <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>
+  <devices>
+    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>
+  </devices>
+</domain>`, name, path)
+}
+
+func TestAMachineStartsAndStops(t *testing.T) {
+	s, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d, err := s.Define(machineXML(t, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if state, reason := d.State(); state != stateRunning || reason != runningBooted || !d.Running() {
+		t.Errorf("after the start: %d %d", state, reason)
+	}
+	if err := d.Destroy(); err != nil {
+		t.Fatal(err)
+	}
+	if state, reason := d.State(); state != stateOff || reason != offDestroyed || d.Running() {
+		t.Errorf("after destroy: %d %d", state, reason)
+	}
+}
