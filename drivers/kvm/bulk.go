@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -22,11 +23,11 @@ func (d *Machinery) States(ctx context.Context) (map[string]machinery.Status, er
 	seen, err := d.allStates(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return nil, interrupted(op, "", ctx, "asking libvirt for the states of all machines")
+		return nil, fault.Interrupted(op, "", ctx, "asking libvirt for the states of all machines")
 	case err != nil && unheard(err):
-		return nil, fail(op, "", machinery.ErrConnection, err, "libvirt was not heard of while it was asked for the states of all machines")
+		return nil, fault.Fail(op, "", machinery.ErrConnection, err, "libvirt was not heard of while it was asked for the states of all machines")
 	case err != nil:
-		return nil, fail(op, "", machinery.ErrHypervisor, err, "libvirt does not tell the states of all machines")
+		return nil, fault.Fail(op, "", machinery.ErrHypervisor, err, "libvirt does not tell the states of all machines")
 	}
 	all := make(map[string]machinery.Status, len(d.machines))
 	for _, v := range d.machines {

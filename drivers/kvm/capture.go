@@ -2,7 +2,9 @@
 
 package kvm
 
-import "github.com/digitalocean/go-libvirt"
+import (
+	"github.com/digitalocean/go-libvirt"
+)
 
 // The ways in which Config.Capture can have traffic recorded.
 const (

@@ -19,9 +19,9 @@ const (
 	DefaultTcpdump = "/usr/bin/tcpdump"
 	// DefaultLoadTimeout is how long Cuckoo3's manager waits for a restored machine to run.
 	DefaultLoadTimeout = 180 * time.Second
-	// DefaultStopTimeout is how long Cuckoo3's manager waits for a stopped machine to be off. libvirt 9.0 needs 0.2 s for a QEMU
-	// that is well, and gives up on one that does not die after 15 s.
-	DefaultStopTimeout = 60 * time.Second
+	// DefaultStopTimeout is longer than libvirt itself takes: 9.0.0 needs 0.2 s for a QEMU that is well and 10 s for one that has to be
+	// killed, and gives up on one that does not die after 15 s.
+	DefaultStopTimeout = 17 * time.Second
 	// DefaultCallTimeout is long for libvirt, which answers a question in less than a millisecond unless something is wrong.
 	DefaultCallTimeout = 10 * time.Second
 )

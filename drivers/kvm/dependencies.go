@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -37,7 +38,7 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 	}
 	note(d.checkLibvirt(ctx), "libvirt cannot be used")
 	if ctx.Err() != nil {
-		return interrupted(op, "", ctx, "asking libvirt for the version")
+		return fault.Interrupted(op, "", ctx, "asking libvirt for the version")
 	}
 	note(errors.Join(rundir.CheckPrivate(d.runtimeDir), writableDir(d.runtimeDir)), "the runtime directory "+d.runtimeDir+" cannot be used")
 	for _, dir := range d.overlayDirs() {
@@ -49,7 +50,7 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return fail(op, "", machinery.ErrDependency, join(missing), "the machines cannot be started on this host")
+	return fault.Fail(op, "", machinery.ErrDependency, fault.Join(missing), "the machines cannot be started on this host")
 }
 
 // checkLibvirt is whether libvirt answers, is recent enough and has a hypervisor.

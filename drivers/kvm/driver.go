@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/oplog"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 	"github.com/machineries/machineries/machinery/config"
@@ -135,7 +137,7 @@ func (d *Machinery) Close() error {
 // started and that this driver has not taken over are not its to stop.
 func (d *Machinery) Shutdown(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return interrupted(machinery.OpShutdown, "", ctx, "not begun")
+		return fault.Interrupted(machinery.OpShutdown, "", ctx, "not begun")
 	}
 	d.closing.Lock()
 	defer d.closing.Unlock()
@@ -146,7 +148,7 @@ func (d *Machinery) Shutdown(ctx context.Context) error {
 		began := time.Now()
 		err := v.endRun(ctx, machinery.OpShutdown)
 		if !errors.Is(err, errIsOff) {
-			v.logDone(ctx, machinery.OpShutdown, began, 0, err)
+			oplog.Done(ctx, v.log, machinery.OpShutdown, began, 0, err)
 		}
 		return err
 	})
@@ -164,7 +166,7 @@ func (d *Machinery) end(last func(*vm) error) error {
 		all.Go(func() {
 			t, err := v.turns.TakeClosed(machinery.OpClose, v.patience())
 			if err != nil {
-				failed[i] = v.notMyTurn(context.Background(), machinery.OpClose, err)
+				failed[i] = fault.NotMyTurn(machinery.OpClose, v.machine.Name, context.Background(), err)
 				return
 			}
 			defer t.Done()
@@ -203,7 +205,7 @@ func (d *Machinery) lookup(ctx context.Context, op machinery.Op, name string) (*
 	case v == nil:
 		return nil, machinery.NotFound(op, name, d.Machines())
 	case ctx.Err() != nil:
-		return nil, fail(op, name, machinery.ErrInterrupted, ctx.Err(), "not begun")
+		return nil, fault.Fail(op, name, machinery.ErrInterrupted, ctx.Err(), "not begun")
 	}
 	return v, nil
 }
@@ -220,11 +222,11 @@ func (d *Machinery) operate(ctx context.Context, op machinery.Op, name string, f
 	began := time.Now()
 	t, err := v.turns.Take(ctx, op)
 	if err != nil {
-		return v.notMyTurn(ctx, op, err)
+		return fault.NotMyTurn(op, v.machine.Name, ctx, err)
 	}
 	defer t.Done()
 	waited := time.Since(began)
 	err = f(v, t.Context())
-	v.logDone(ctx, op, began, waited, err)
+	oplog.Done(ctx, v.log, op, began, waited, err)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -39,7 +40,7 @@ func (d *Machinery) DumpMemory(ctx context.Context, name, path string) error {
 func (v *vm) dumpMemory(ctx context.Context, path string) (err error) {
 	const op = machinery.OpDumpMemory
 	if v.d.remote != "" {
-		return fail(op, v.machine.Name, machinery.ErrUnsupported, nil, "libvirt is on %s (%s), and would write the file there; memory can be dumped only where libvirt runs on this host", v.d.remote, v.d.config.URI)
+		return fault.Fail(op, v.machine.Name, machinery.ErrUnsupported, nil, "libvirt is on %s (%s), and would write the file there; memory can be dumped only where libvirt runs on this host", v.d.remote, v.d.config.URI)
 	}
 	status, leave, err := v.takeOver(ctx, op)
 	if err != nil {
@@ -52,11 +53,11 @@ func (v *vm) dumpMemory(ctx context.Context, path string) (err error) {
 	case off(status) || status.State == machinery.StateStarting:
 		return v.wrongState(op, machinery.ErrUnexpectedState, status, "the machine is %s, so there is no memory to dump")
 	case path == "":
-		return fail(op, v.machine.Name, machinery.ErrConfig, nil, "no path is given for the dump")
+		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, nil, "no path is given for the dump")
 	}
 	file, err := newDumped(path)
 	if err != nil {
-		return fail(op, v.machine.Name, machinery.ErrConfig, err, "the memory cannot be dumped to %s", path)
+		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the memory cannot be dumped to %s", path)
 	}
 	defer file.drop()
 	v.set(func() { v.doing = phaseDumping })
@@ -65,7 +66,7 @@ func (v *vm) dumpMemory(ctx context.Context, path string) (err error) {
 		return v.refused(ctx, op, err, "dumping the machine's memory")
 	}
 	if err := file.publish(); err != nil {
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the memory was dumped, and the file cannot be completed")
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the memory was dumped, and the file cannot be completed")
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 )
@@ -43,15 +44,15 @@ func (v *vm) take(ctx context.Context, op machinery.Op) error {
 	}
 	h, err := rundir.Acquire(v.d.dirOf(dom.UUID))
 	if busy, is := errors.AsType[*rundir.HeldError](err); is {
-		return fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v; its operations can be used again when that driver has stopped it or was closed", busy)
+		return fault.Fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v; its operations can be used again when that driver has stopped it or was closed", busy)
 	}
 	if err != nil {
-		return fail(op, v.machine.Name, machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.d.dirOf(dom.UUID))
+		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.d.dirOf(dom.UUID))
 	}
 	l, err := readLedger(h.Path)
 	if err != nil {
 		h.Unlock()
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, err, "it cannot be told what an earlier run of the machine left")
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "it cannot be told what an earlier run of the machine left")
 	}
 	mine := &hold{Hold: h}
 	if l != nil {
@@ -122,7 +123,7 @@ func (h *hold) clearOverlays() error {
 	if len(problems) == 0 {
 		h.ledger.Overlays = nil
 	}
-	return join(problems)
+	return fault.Join(problems)
 }
 
 // takeOver makes a machine that runs and that nobody holds this driver's own, and returns its status. leave has to be called with the
@@ -131,7 +132,7 @@ func (h *hold) clearOverlays() error {
 func (v *vm) takeOver(ctx context.Context, op machinery.Op) (status machinery.Status, leave func(error), err error) {
 	leave = func(error) {}
 	if status, err = v.state(ctx); err != nil {
-		return status, leave, fail(op, v.machine.Name, machinery.KindOf(err), err, "the operation cannot be done without knowing the machine's state")
+		return status, leave, fault.Fail(op, v.machine.Name, machinery.KindOf(err), err, "the operation cannot be done without knowing the machine's state")
 	}
 	if v.hold != nil || off(status) {
 		return status, leave, nil

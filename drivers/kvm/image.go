@@ -69,8 +69,12 @@ func (v *vm) fromImage(ctx context.Context) (begin func(*libvirt.Libvirt, libvir
 	definition, err := get(ctx, v, "reading the definition in the memory image", func(l *libvirt.Libvirt, _ libvirt.Domain) (string, error) {
 		return l.DomainSaveImageGetXMLDesc(v.conf.Memory, uint32(libvirt.DomainXMLSecure))
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+	case unheard(err):
 		return nil, "", err
+	default:
+		return nil, "", &unusable{fmt.Errorf("the memory image %s cannot be used: %w", v.conf.Memory, err)}
 	}
 	var of domainXML
 	if err := parseXML(definition, &of); err != nil {

@@ -3,14 +3,13 @@
 package kvm
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/machinery"
 )
@@ -65,45 +64,15 @@ func (v *vm) refuse(op machinery.Op) error {
 	if v.bad == nil {
 		return nil
 	}
-	return fail(op, v.machine.Name, machinery.ErrConfig, v.bad, "the machine cannot be used")
+	return fault.Fail(op, v.machine.Name, machinery.ErrConfig, v.bad, "the machine cannot be used")
 }
 
 // wrongState is the error for a machine that is in the wrong state. The text has a verb for that state.
 func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, text string) error {
-	e := fail(op, v.machine.Name, kind, nil, text, status)
+	e := fault.Fail(op, v.machine.Name, kind, nil, text, status)
 	e.Status = status
 	return e
 }
 
 // patience is how long an operation may take to end that was told to: another Stop has to wait for libvirt to end the machine.
 func (v *vm) patience() time.Duration { return v.d.config.StopTimeout + 3*cleanupTime }
-
-// notMyTurn is the error for an operation that did not get its turn.
-func (v *vm) notMyTurn(ctx context.Context, op machinery.Op, err error) error {
-	switch {
-	case errors.Is(err, turns.ErrClosing):
-		return &machinery.Error{Op: op, Machine: v.machine.Name, Kind: machinery.ErrClosed}
-	case errors.Is(err, turns.ErrStuck):
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "an earlier operation on the machine does not end, though it was cancelled; perhaps libvirt waits for a file system that does not answer")
-	}
-	return interrupted(op, v.machine.Name, ctx, "waiting for another operation on the machine")
-}
-
-func (v *vm) logDone(ctx context.Context, op machinery.Op, began time.Time, waited time.Duration, err error) {
-	attrs := []any{"operation", string(op), "duration", time.Since(began)}
-	if waited > time.Millisecond {
-		attrs = append(attrs, "waited", waited)
-	}
-	level, message := slog.LevelInfo, "operation done"
-	if err != nil {
-		attrs = append(attrs, "error", err)
-		message = "operation not done"
-		switch machinery.KindOf(err) {
-		case machinery.ErrStateReached, machinery.ErrUnexpectedState, machinery.ErrInterrupted, machinery.ErrBusy:
-			// Said to the caller, and nothing is wrong with the machine.
-		default:
-			level = slog.LevelWarn
-		}
-	}
-	v.log.Log(ctx, level, message, attrs...)
-}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
@@ -27,10 +28,10 @@ const questions = 16
 // New starts nothing and takes no lock. The caller has to Close what it returns.
 func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error) {
 	if ctx.Err() != nil {
-		return nil, interrupted(machinery.OpOpen, "", ctx, "not begun")
+		return nil, fault.Interrupted(machinery.OpOpen, "", ctx, "not begun")
 	}
 	refuse := func(kind, err error, format string, args ...any) (*Machinery, error) {
-		return nil, fail(machinery.OpOpen, "", kind, err, format, args...)
+		return nil, fault.Fail(machinery.OpOpen, "", kind, err, format, args...)
 	}
 	c = c.withDefaults()
 	d := &Machinery{config: c, endMachines: o.EndMachines, log: o.Logger, byName: map[string]*vm{}, closed: make(chan struct{})}
@@ -82,7 +83,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		d.client.Close()
 		d.probes.Close()
 		if ctx.Err() != nil {
-			return nil, interrupted(machinery.OpOpen, "", ctx, "looking at libvirt's domains")
+			return nil, fault.Interrupted(machinery.OpOpen, "", ctx, "looking at libvirt's domains")
 		}
 		return refuse(machinery.ErrConnection, err, "libvirt cannot be reached by %q", c.URI)
 	}
@@ -93,6 +94,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 			v.log.Warn("the machine cannot be used", "error", &noDomain{label: v.conf.Label})
 		}
 	}
+	d.watchers.Go(d.patrol)
 	return d, nil
 }
 
@@ -156,7 +158,7 @@ func (d *Machinery) survey(ctx context.Context, labels map[string]*vm) error {
 // worse adds a problem to those of a machine.
 func (v *vm) worse(problem error) {
 	if v.bad != nil {
-		problem = several{v.bad, problem}
+		problem = fault.Several{v.bad, problem}
 	}
 	v.bad = problem
 }

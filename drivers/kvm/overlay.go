@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/internal/qcow2"
 )
 
@@ -56,7 +57,7 @@ func (v *vm) overlaid(definition string, uuid libvirt.UUID) (string, []overlay, 
 	if err != nil {
 		return "", nil, err
 	}
-	if err := join(problems); err != nil {
+	if err := fault.Join(problems); err != nil {
 		return "", nil, &unusable{err}
 	}
 	return changed, made, nil

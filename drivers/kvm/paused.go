@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
@@ -37,7 +38,7 @@ func (v *vm) handlePaused(ctx context.Context) (err error) {
 		return v.refused(ctx, op, err, "asking for the machine's state after it was resumed")
 	}
 	if libvirt.DomainState(state) == libvirt.DomainPaused {
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "libvirt took the call to resume the machine, but says that it is %s", inWords(state, reason))
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "libvirt took the call to resume the machine, but says that it is %s", inWords(state, reason))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
@@ -74,7 +75,7 @@ func (v *vm) ifAlive(ctx context.Context, status machinery.Status) (machinery.St
 	}
 	sent := q.sent.Load()
 	if errors.Is(ctx.Err(), context.Canceled) || sent == nil || time.Since(*sent) < wedgedTime {
-		return machinery.Status{}, interrupted(machinery.OpState, v.machine.Name, ctx, "waiting for QEMU to answer")
+		return machinery.Status{}, fault.Interrupted(machinery.OpState, v.machine.Name, ctx, "waiting for QEMU to answer")
 	}
 	return machinery.Status{State: machinery.StateError, Reason: reasonNoAnswer,
 		Detail: fmt.Sprintf("libvirt says %s, but QEMU has not answered for %v", status, time.Since(*sent).Round(time.Millisecond))}, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
@@ -78,7 +79,7 @@ func (v *vm) mustBeOff(ctx context.Context, op machinery.Op) error {
 	}
 	status, err := statusOf(state, reason)
 	if err != nil {
-		return fail(op, v.machine.Name, machinery.ErrUnexpectedState, err, "the machine is not off")
+		return fault.Fail(op, v.machine.Name, machinery.ErrUnexpectedState, err, "the machine is not off")
 	}
 	return v.wrongState(op, machinery.ErrUnexpectedState, status, "the machine has to be off, but it is %s; stop it first")
 }
@@ -158,9 +159,9 @@ func (v *vm) await(ctx context.Context, op machinery.Op, what string, begin func
 	}
 	switch {
 	case ctx.Err() != nil:
-		return interrupted(op, v.machine.Name, ctx, what)
+		return fault.Interrupted(op, v.machine.Name, ctx, what)
 	case timed.Err() != nil:
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "libvirt was not done with %s after %v, and the machine was ended", what, v.d.config.LoadTimeout)
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "libvirt was not done with %s after %v, and the machine was ended", what, v.d.config.LoadTimeout)
 	}
 	return v.refused(ctx, op, err, "%s", what)
 }
@@ -173,7 +174,7 @@ func (v *vm) settled(ctx context.Context, op machinery.Op, what string, as stand
 	}
 	status, err := statusOf(state, reason)
 	if err != nil {
-		return fail(op, v.machine.Name, machinery.ErrUnhandledState, err, "the machine's state after %s has no meaning here", what)
+		return fault.Fail(op, v.machine.Name, machinery.ErrUnhandledState, err, "the machine's state after %s has no meaning here", what)
 	}
 	right := false
 	switch status.State {
@@ -188,7 +189,7 @@ func (v *vm) settled(ctx context.Context, op machinery.Op, what string, as stand
 	if right {
 		return nil
 	}
-	e := fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "after %s libvirt says that the machine is %s; it should be %s", what, inWords(state, reason), as)
+	e := fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, nil, "after %s libvirt says that the machine is %s; it should be %s", what, inWords(state, reason), as)
 	e.Status = status
 	return e
 }

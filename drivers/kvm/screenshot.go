@@ -5,9 +5,11 @@ package kvm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/picture"
 	"github.com/machineries/machineries/machinery"
 )
@@ -43,7 +45,12 @@ func (v *vm) screenshot(ctx context.Context) (_ []byte, err error) {
 	data, err := getLong(ctx, v, "taking a picture of the machine's display", func(l *libvirt.Libvirt, dom libvirt.Domain) ([]byte, error) {
 		var into limited
 		_, err := l.DomainScreenshot(dom, &into, 0, 0)
-		return into.Bytes(), err
+		if _, said := errors.AsType[libvirt.Error](err); said || errors.Is(err, libvirt.ErrInterrupted) || into.Len() == 0 {
+			return into.Bytes(), err
+		}
+		// go-libvirt then looks for the picture's type in the packet that ends the stream, and finds nothing there. What came is
+		// whole or is refused below.
+		return into.Bytes(), nil
 	})
 	if err != nil {
 		return nil, v.refused(ctx, op, err, "taking a picture of the machine's display")
@@ -54,7 +61,7 @@ func (v *vm) screenshot(ctx context.Context) (_ []byte, err error) {
 		data, err = picture.FromPPM(data)
 	}
 	if err != nil {
-		return nil, fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the picture of the machine's display cannot be used")
+		return nil, fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the picture of the machine's display cannot be used")
 	}
 	return data, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 )
 
@@ -99,7 +100,7 @@ func (s *snapshotXML) check(hypervisor string, libVersion uint64) error {
 	if external && libVersion != 0 && libVersion < firstExternal {
 		return fmt.Errorf("it is an external snapshot, which libvirt reverts to from 9.9.0 on, and this is %s; take an internal one (all disks in qcow2, without --diskspec and --memspec), or use memory_path", versionText(libVersion))
 	}
-	return join(loose)
+	return fault.Join(loose)
 }
 
 // versionText is a version as libvirt counts it: a million for each major, a thousand for each minor.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -44,7 +45,7 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	var status machinery.Status
 	if err == nil {
 		if status, err = statusOf(state, reason); err != nil {
-			return machinery.Status{}, fail(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err, "the machine's state has no meaning here")
+			return machinery.Status{}, fault.Fail(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err, "the machine's state has no meaning here")
 		}
 	}
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/oplog"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
@@ -21,12 +23,12 @@ func (v *vm) stop(ctx context.Context) error {
 	began := time.Now()
 	t, cancelled, err := v.turns.Overtake(ctx, op, v.patience())
 	if err != nil {
-		return v.notMyTurn(ctx, op, err)
+		return fault.NotMyTurn(op, v.machine.Name, ctx, err)
 	}
 	defer t.Done()
 	waited := time.Since(began)
 	err = v.stopNow(t.Context(), cancelled == machinery.OpRestoreStart || cancelled == machinery.OpNoRestoreStart)
-	v.logDone(ctx, op, began, waited, err)
+	oplog.Done(ctx, v.log, op, began, waited, err)
 	return err
 }
 
@@ -45,9 +47,9 @@ func (v *vm) stopNow(ctx context.Context, cancelled bool) error {
 	case failed, cancelled:
 		return nil
 	case v.bad != nil:
-		return fail(op, v.machine.Name, machinery.ErrConfig, v.bad, "the machine cannot be used")
+		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, v.bad, "the machine cannot be used")
 	}
-	e := fail(op, v.machine.Name, machinery.ErrStateReached, nil, "the machine is off already")
+	e := fault.Fail(op, v.machine.Name, machinery.ErrStateReached, nil, "the machine is off already")
 	e.Status = machinery.Status{State: machinery.StatePoweroff}
 	return e
 }
@@ -66,10 +68,10 @@ func (v *vm) endRun(ctx context.Context, op machinery.Op) error {
 	left := v.clear()
 	if v.lost != nil {
 		v.lost = nil // it is told here
-		return fail(op, v.machine.Name, machinery.ErrCapture, left, "the machine is off")
+		return fault.Fail(op, v.machine.Name, machinery.ErrCapture, left, "the machine is off")
 	}
 	if left != nil {
-		return fail(op, v.machine.Name, machinery.ErrHypervisor, left, "the machine is off, but something of its run could not be removed")
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, left, "the machine is off, but something of its run could not be removed")
 	}
 	return err
 }

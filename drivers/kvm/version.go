@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -36,11 +37,11 @@ func (d *Machinery) askVersion(ctx context.Context, ask func(*libvirt.Libvirt) (
 	case err == nil:
 		return versionText(*found), nil
 	case ctx.Err() != nil:
-		return "", interrupted(op, "", ctx, "asking libvirt for the version")
+		return "", fault.Interrupted(op, "", ctx, "asking libvirt for the version")
 	case unheard(err):
-		return "", fail(op, "", machinery.ErrConnection, err, "libvirt cannot be asked for the version")
+		return "", fault.Fail(op, "", machinery.ErrConnection, err, "libvirt cannot be asked for the version")
 	}
-	return "", fail(op, "", machinery.ErrDependency, err, "libvirt has no hypervisor whose version it could tell")
+	return "", fault.Fail(op, "", machinery.ErrDependency, err, "libvirt has no hypervisor whose version it could tell")
 }
 
 // begins refuses what cannot begin at all, for operations that are not about one machine.
@@ -49,7 +50,7 @@ func (d *Machinery) begins(ctx context.Context, op machinery.Op) error {
 	case d.isClosed():
 		return &machinery.Error{Op: op, Kind: machinery.ErrClosed}
 	case ctx.Err() != nil:
-		return fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
+		return fault.Fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
 	}
 	return nil
 }
