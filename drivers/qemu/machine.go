@@ -14,6 +14,7 @@ import (
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/internal/turns"
+	"github.com/machineries/machineries/drivers/internal/watching"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -38,7 +39,7 @@ type vm struct {
 	bases    bases
 
 	turns   turns.Turns
-	watches watches
+	watches watching.Hub
 	reading chan struct{} // holds a token while somebody asks on the second monitor
 
 	// What follows is changed only by whoever has the turn, and with mu held; State reads it with mu alone.

@@ -39,7 +39,7 @@ func eventually(t *testing.T, events <-chan machinery.Event, state machinery.Sta
 	}
 }
 
-func watching(t *testing.T, m *Machinery) <-chan machinery.Event {
+func startWatch(t *testing.T, m *Machinery) <-chan machinery.Event {
 	t.Helper()
 	events, err := m.Watch(t.Context(), "vm")
 	if err != nil {
@@ -50,7 +50,7 @@ func watching(t *testing.T, m *Machinery) <-chan machinery.Event {
 
 func TestAWatchTellsOfWhateverHappensToAMachineThatIsHeld(t *testing.T) {
 	s, m := restored(t, realSnapshots(t).paused)
-	events := watching(t, m)
+	events := startWatch(t, m)
 	if e := nextEvent(t, events); e.Status.State != machinery.StatePaused || e.Gap {
 		t.Errorf("the first event is %+v", e)
 	}
@@ -82,7 +82,7 @@ func TestAWatchTellsOfWhateverHappensToAMachineThatIsHeld(t *testing.T) {
 
 func TestAWatchTellsAtOnceOfWhatQEMUTellsAtOnce(t *testing.T) {
 	_, m := restored(t, realSnapshots(t).running)
-	events := watching(t, m)
+	events := startWatch(t, m)
 	nextEvent(t, events)
 	var took []time.Duration
 	for range 10 {
@@ -101,7 +101,7 @@ func TestAWatchTellsAtOnceOfWhatQEMUTellsAtOnce(t *testing.T) {
 
 func TestAKillIsToldThoughTheStateOfASilentQEMUIsBeingAskedFor(t *testing.T) {
 	_, m := restored(t, realSnapshots(t).running)
-	events := watching(t, m)
+	events := startWatch(t, m)
 	nextEvent(t, events)
 	if err := syscall.Kill(m.pid("vm"), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func (d *Machinery) lastReason(t *testing.T) (reason string) {
 
 func TestASlowReaderGetsTheLatestAndTheSignOfAGap(t *testing.T) {
 	_, m := restored(t, realSnapshots(t).running)
-	events := watching(t, m)
+	events := startWatch(t, m)
 	if e := nextEvent(t, events); e.Gap {
 		t.Errorf("a gap before the first event: %+v", e)
 	}
@@ -164,7 +164,7 @@ func TestASlowReaderGetsTheLatestAndTheSignOfAGap(t *testing.T) {
 
 func TestEventsThatWereLostAreAGap(t *testing.T) {
 	_, m := restored(t, realSnapshots(t).running)
-	events := watching(t, m)
+	events := startWatch(t, m)
 	nextEvent(t, events)
 	m.byName["vm"].run.event(monitor.Event{Name: "RTC_CHANGE", Missed: 3})
 	if e := nextEvent(t, events); !e.Gap || e.Status.State != machinery.StateRunning {
@@ -186,7 +186,7 @@ func TestEventsThatWereLostAreAGap(t *testing.T) {
 
 func TestAWatchOfAMachineThatAnotherDriverHoldsIsKeptByAsking(t *testing.T) {
 	s, m := restored(t, realSnapshots(t).paused)
-	events := watching(t, s.open(machinery.Options{}))
+	events := startWatch(t, s.open(machinery.Options{}))
 	if e := nextEvent(t, events); e.Status.State != machinery.StatePaused || e.Gap {
 		t.Errorf("the first event is %+v", e)
 	}
@@ -231,7 +231,7 @@ func TestAWatchEndsWithItsContextAndWithItsDriverAndNotBefore(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("the error does not match the context's: %v", err)
 	}
-	read, unread := watching(t, m), watching(t, m)
+	read, unread := startWatch(t, m), startWatch(t, m)
 	nextEvent(t, read)
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
@@ -244,7 +244,7 @@ func TestAWatchEndsWithItsContextAndWithItsDriverAndNotBefore(t *testing.T) {
 	}
 	_, err = m.Watch(limit(t), "vm")
 	mustKind(t, err, machinery.ErrClosed)
-	if n := len(m.byName["vm"].watches.all); n > 0 {
+	if n := m.byName["vm"].watches.Len(); n > 0 {
 		t.Errorf("%d watches are remembered", n)
 	}
 }

@@ -32,7 +32,9 @@ type Error struct {
 	Said libvirt.Error
 }
 
-func (e *Error) Error() string { return e.Said.Message }
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s: libvirt: %s (error %d)", e.What, e.Said.Message, e.Said.Code)
+}
 
 // What a call can end with besides an Error.
 var (
