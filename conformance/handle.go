@@ -154,6 +154,9 @@ func (h *Handle) Guest(name string) Guest {
 // connect returns the guest of the machine's present run, which may stand
 // still.
 func (h *Handle) connect(name string) Guest {
+	if h.w.guestless() {
+		return newAgreeing(h.w.bench.Saved(name))
+	}
 	ctx, cancel := context.WithTimeout(h.w.Ctx, h.w.Timing.Guest)
 	defer cancel()
 	g, err := h.w.bench.Guest(ctx, name)
@@ -239,6 +242,9 @@ func tells(w *World, doing string, f func(ctx context.Context) error) {
 // silent fails the check if the guest answers within the quiet time: a guest
 // that stands still cannot.
 func (w *World) silent(g Guest, when string) {
+	if w.guestless() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(w.Ctx, w.Timing.Quiet)
 	defer cancel()
 	if n, err := g.Counter(ctx); err == nil {

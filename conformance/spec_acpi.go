@@ -22,7 +22,7 @@ var acpiSpecs = []spec{
 		Rule:   "ACPIStop does not wait for the guest.",
 		Why:    "How long to wait is the caller's decision, who has a deadline for it.",
 		Source: "machinery.ACPIStopper"}, acpiLate},
-	{Requirement{ID: "MM-ACPI-004", Level: Must, Op: machinery.OpACPIStop, Capability: machinery.CapACPIStop, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-ACPI-004", Level: Must, Op: machinery.OpACPIStop, Capability: machinery.CapACPIStop, Needs: []Feature{FeaturePower},
 		Rule:   "ACPIStop of a machine that is off is an error of kind \"already in that state\".",
 		Why:    "The sandbox treats it as success.",
 		Source: "Cuckoo3: acpi_stop, MachineStateReachedError"}, acpiOff},

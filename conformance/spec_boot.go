@@ -18,7 +18,7 @@ var bootSpecs = []spec{
 		Rule:   "What a machine that was booted writes does not change its configured disk and snapshot.",
 		Why:    "A snapshot does not fit a disk that has changed since: every later restore would run a broken system.",
 		Source: "machinery.NoRestoreStarter"}, bootOriginals},
-	{Requirement{ID: "MM-BOOT-003", Level: Must, Op: machinery.OpNoRestoreStart, Capability: machinery.CapNoRestoreStart, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-BOOT-003", Level: Must, Op: machinery.OpNoRestoreStart, Capability: machinery.CapNoRestoreStart, Needs: []Feature{FeaturePower},
 		Rule:   "To boot a machine that is not off is refused as \"not possible in this state\", and the machine is left alone.",
 		Why:    "A running machine has an analysis in it.",
 		Source: "machinery.NoRestoreStarter"}, bootRefused},

@@ -9,19 +9,19 @@ import (
 
 // ownershipSpecs: who holds a machine, and what becomes of it.
 var ownershipSpecs = []spec{
-	{Requirement{ID: "MM-OWNER-001", Level: Must, Op: machinery.OpOpen, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-OWNER-001", Level: Must, Op: machinery.OpOpen, Needs: []Feature{FeaturePower},
 		Rule:   "While one driver holds a machine, another that tries to change it gets \"busy\" with the holder's process id, and harms nothing.",
 		Why:    "Two sandboxes, or a person beside one, would pull machines away under each other.",
 		Source: "machinery, \"Ownership\""}, ownerBusy},
-	{Requirement{ID: "MM-OWNER-002", Level: Must, Op: machinery.OpState, Needs: []Feature{FeatureGuest, FeatureSavedPaused},
+	{Requirement{ID: "MM-OWNER-002", Level: Must, Op: machinery.OpState, Needs: []Feature{FeaturePower, FeatureSavedPaused},
 		Rule:   "While one driver holds a machine, another may read its state.",
 		Why:    "A person has to be able to look at what a sandbox does.",
 		Source: "machinery, \"Ownership\""}, ownerReads},
-	{Requirement{ID: "MM-OWNER-003", Level: Must, Op: machinery.OpClose, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-OWNER-003", Level: Must, Op: machinery.OpClose, Needs: []Feature{FeaturePower},
 		Rule:   "Close lets machines run on, and the next driver takes them over with all it can do.",
 		Why:    "A sandbox is restarted without losing its analyses, and commands are typed one after the other.",
 		Source: "machinery, \"Ownership\""}, ownerHandover},
-	{Requirement{ID: "MM-OWNER-004", Level: Must, Op: machinery.OpShutdown, Needs: []Feature{FeatureGuest, FeatureSavedPaused},
+	{Requirement{ID: "MM-OWNER-004", Level: Must, Op: machinery.OpShutdown, Needs: []Feature{FeaturePower, FeatureSavedPaused},
 		Rule:   "Shutdown stops every machine that the driver holds, running or paused, and returns nil if there was none.",
 		Why:    "It is the last thing a sandbox does, and nobody looks afterwards.",
 		Source: "machinery.Machinery, Shutdown; Cuckoo3: shutdown"}, ownerShutdown},

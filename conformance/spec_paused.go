@@ -8,11 +8,11 @@ import (
 
 // pausedSpecs: resuming what was saved paused.
 var pausedSpecs = []spec{
-	{Requirement{ID: "MM-PAUSED-001", Level: Must, Op: machinery.OpHandlePaused, Capability: machinery.CapHandlePaused, Needs: []Feature{FeatureGuest, FeatureSavedPaused},
+	{Requirement{ID: "MM-PAUSED-001", Level: Must, Op: machinery.OpHandlePaused, Capability: machinery.CapHandlePaused, Needs: []Feature{FeaturePower, FeatureSavedPaused},
 		Rule:   "HandlePaused resumes a machine that was restored paused; its guest goes on from the snapshot.",
 		Why:    "It is how the sandbox says \"now\".",
 		Source: "Cuckoo3: handle_paused"}, pausedResumes},
-	{Requirement{ID: "MM-PAUSED-002", Level: Must, Op: machinery.OpHandlePaused, Capability: machinery.CapHandlePaused, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-PAUSED-002", Level: Must, Op: machinery.OpHandlePaused, Capability: machinery.CapHandlePaused, Needs: []Feature{FeaturePower},
 		Rule:   "HandlePaused on a running machine is an error of kind \"already in that state\", and on one that is off \"not possible in this state\".",
 		Why:    "The first is what the caller wanted; the second means that the machine is gone.",
 		Source: "machinery.PausedHandler"}, pausedWrongState},
@@ -22,11 +22,11 @@ var pausedSpecs = []spec{
 		Why:    "To report success sends a sample to a machine that stands still.",
 		Source: "machinery.PausedHandler"}, pausedRefused},
 	{Requirement{ID: "MM-PAUSED-004", Level: Must, Op: machinery.OpHandlePaused, Capability: machinery.CapHandlePaused,
-		Needs:  []Feature{FeatureGuest, FaultFeature(FaultStrangerPause)},
+		Needs:  []Feature{FeaturePower, FaultFeature(FaultStrangerPause)},
 		Rule:   "HandlePaused does not resume a machine that someone else paused.",
 		Why:    "It was paused for a cause, such as a full disk; resuming it in a loop makes things worse.",
 		Source: "machinery.PausedHandler"}, pausedStranger},
-	{Requirement{ID: "MM-PAUSED-005", Level: Must, Op: machinery.OpRestoreStart, Capability: machinery.CapHandlePaused, Needs: []Feature{FeatureGuest, FeatureSavedPaused},
+	{Requirement{ID: "MM-PAUSED-005", Level: Must, Op: machinery.OpRestoreStart, Capability: machinery.CapHandlePaused, Needs: []Feature{FeaturePower, FeatureSavedPaused},
 		Rule:   "Restoring and resuming works again and again, from the same snapshot each time.",
 		Why:    "A sandbox does it thousands of times a day.",
 		Source: "machinery.Start"}, pausedAgain},

@@ -10,7 +10,7 @@ import (
 
 // queueSpecs: who waits for whom, and what a context does.
 var queueSpecs = []spec{
-	{Requirement{ID: "MM-QUEUE-001", Level: Must, Op: machinery.OpRestoreStart, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-QUEUE-001", Level: Must, Op: machinery.OpRestoreStart, Needs: []Feature{FeaturePower},
 		Rule:   "Of several starts of one machine at once, one succeeds, and the others find the machine started.",
 		Why:    "Two hypervisors on one machine destroy each other's disk.",
 		Source: "machinery, \"Concurrency and contexts\""}, queueOneStart},
@@ -22,7 +22,7 @@ var queueSpecs = []spec{
 		Rule:   "An operation that waits for its turn on a machine gives up when its context ends.",
 		Why:    "The caller has a deadline, and no say in what is in front of it.",
 		Source: "machinery, \"Concurrency and contexts\""}, queueGivesUp},
-	{Requirement{ID: "MM-QUEUE-004", Level: Must, Op: machinery.OpRestoreStart, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-QUEUE-004", Level: Must, Op: machinery.OpRestoreStart, Needs: []Feature{FeaturePower},
 		Rule:   "An operation whose context has ended on entry does nothing, and says so.",
 		Why:    "A sandbox that is shutting down must not start machines.",
 		Source: "machinery, \"Concurrency and contexts\""}, queueDead},
@@ -34,7 +34,7 @@ var queueSpecs = []spec{
 		Rule:   "After a start that was cancelled the machine can be started at once.",
 		Why:    "The next analysis waits for it.",
 		Source: "machinery, \"Concurrency and contexts\""}, queueAfterCancel},
-	{Requirement{ID: "MM-QUEUE-007", Level: Must, Op: machinery.OpStop, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-QUEUE-007", Level: Must, Op: machinery.OpStop, Needs: []Feature{FeaturePower},
 		Rule:   "Of several stops of one machine at once, each returns when the machine is off: nil, or \"already in that state\".",
 		Why:    "A time-out and a user stop the same machine at the same moment.",
 		Source: "machinery, \"Concurrency and contexts\""}, queueStops},

@@ -10,7 +10,7 @@ import (
 
 // watchSpecs: following a machine.
 var watchSpecs = []spec{
-	{Requirement{ID: "MM-WATCH-001", Level: Must, Op: machinery.OpWatch, Capability: machinery.CapWatch, Needs: []Feature{FeatureGuest},
+	{Requirement{ID: "MM-WATCH-001", Level: Must, Op: machinery.OpWatch, Capability: machinery.CapWatch, Needs: []Feature{FeaturePower},
 		Rule:   "The first event of a watch is the machine's present status, at once.",
 		Why:    "Who begins to watch after the change would wait for it for ever.",
 		Source: "machinery.Watcher"}, watchPresent},

@@ -98,7 +98,8 @@ var offeredTest = map[conformance.Feature]bool{
 	conformance.FeatureSavedPaused: true,
 	conformance.FeatureLeftovers:   true,
 
-	conformance.FaultFeature(conformance.FaultSilent): true,
+	conformance.FaultFeature(conformance.FaultSilent):        true,
+	conformance.FaultFeature(conformance.FaultStrangerPause): true,
 }
 
 // lacking are the reasons for what the lab does not offer with guests.
