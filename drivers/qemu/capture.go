@@ -6,13 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/internal/pcap"
 	"github.com/machineries/machineries/machinery"
 )
@@ -128,7 +128,7 @@ func (v *vm) newArmed(c machinery.Capture) (*armed, error) {
 	}
 	var err error
 	if a.path, err = filepath.Abs(c.Path); err == nil {
-		err = freePath(a.path)
+		err = outfile.FreePath(a.path)
 	}
 	if err != nil {
 		return refuse(err, "the traffic cannot be recorded to %s", c.Path)
@@ -153,17 +153,6 @@ func (v *vm) newArmed(c machinery.Capture) (*armed, error) {
 		}
 	}
 	return a, nil
-}
-
-// freePath is nil if a file can be made at path, at which there is nothing. It makes none that has a name.
-func freePath(path string) error {
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			err = &os.PathError{Op: "create", Path: path, Err: fs.ErrExist}
-		}
-		return err
-	}
-	return writableDir(filepath.Dir(path))
 }
 
 // captureNow begins a capture of a machine that is up.
@@ -263,7 +252,7 @@ func (v *vm) captureFromStart(a *armed, args []string, op machinery.Op) ([]strin
 	if a == nil {
 		return args, nil, nil
 	}
-	if err := freePath(a.path); err != nil { // it was free when the capture was armed
+	if err := outfile.FreePath(a.path); err != nil { // it was free when the capture was armed
 		return nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the traffic cannot be recorded to %s", a.path)
 	}
 	c := v.newCaptured(a)

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/internal/pcap"
 	"golang.org/x/sys/unix"
 )
@@ -47,7 +48,7 @@ func (c *captured) plan(n int) {
 	unique := rand.Text()[:12]
 	c.Raw = make([]string, n)
 	for i := range c.Raw {
-		c.Raw[i] = filepath.Join(dir, fmt.Sprintf(".%s.%s-%d.part", shortened(name), unique, i))
+		c.Raw[i] = filepath.Join(dir, fmt.Sprintf(".%s.%s-%d.part", outfile.Shortened(name), unique, i))
 	}
 }
 
@@ -175,18 +176,18 @@ func (c *captured) inPlace(f *os.File) (pcap.Result, error) {
 		err = f.Truncate(res.Size)
 	}
 	if err == nil {
-		err = (&target{path: c.Path, file: f, temp: f.Name()}).publish()
+		err = outfile.Of(c.Path, f).Publish()
 	}
 	return res, err
 }
 
 // copied makes the file beside the recordings.
 func (c *captured) copied(sources []io.Reader) (pcap.Result, error) {
-	t, err := newTarget(c.Path)
+	t, err := outfile.New(c.Path)
 	if err != nil {
 		return pcap.Result{}, err
 	}
-	w := &batched{to: t.file}
+	w := &batched{to: t.File}
 	res, err := pcap.Merge(w, sources, pcap.Options{Exclude: c.Exclude, MaxBytes: c.MaxBytes})
 	if err == nil {
 		err = w.flush()
@@ -194,15 +195,15 @@ func (c *captured) copied(sources []io.Reader) (pcap.Result, error) {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), finishTime)
 		defer cancel()
-		if err = t.sync(ctx); ctx.Err() != nil {
+		if err = t.Sync(ctx); ctx.Err() != nil {
 			err = nil
 		}
 	}
 	if err == nil {
-		err = t.publish()
+		err = t.Publish()
 	}
 	if err != nil {
-		t.drop()
+		t.Drop()
 	}
 	return res, err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/machinery/config"
 )
 
@@ -155,7 +156,7 @@ func FromDocument(doc *config.Document) Config {
 		NoSandbox:      !doc.Bool("sandbox"),
 		FileQuota:      int64(doc.Int("file_quota")) << 20,
 
-		file: realPath(doc.Name()),
+		file: outfile.RealPath(doc.Name()),
 	}
 	for _, e := range doc.Machines() {
 		problem, unsaved := machineProblems(e.Err())

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -38,7 +39,7 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 	}
 	note(d.checkRuntimeDir(), "the runtime directory "+d.runtimeDir+" cannot be used")
 	for _, dir := range d.overlayDirs() {
-		note(writableDir(dir), "no disposable disks can be made")
+		note(outfile.WritableDir(dir), "no disposable disks can be made")
 	}
 	if d.config.Capture == CaptureTcpdump {
 		note(checkEmulator(d.config.Tcpdump), "traffic cannot be recorded by tcpdump (on Debian and Ubuntu: apt-get install tcpdump)")
@@ -72,7 +73,7 @@ func (d *Machinery) checkRuntimeDir() error {
 	if err := rundir.CheckPrivate(d.runtimeDir); err != nil {
 		return err
 	}
-	return writableDir(d.runtimeDir)
+	return outfile.WritableDir(d.runtimeDir)
 }
 
 // overlayDirs are the directories for disposable disks, each once.

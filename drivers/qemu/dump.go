@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
@@ -83,24 +84,24 @@ func (v *vm) dumpMemory(ctx context.Context, path, format string, progress func(
 	if err := r.hasFormat(ctx, format); err != nil {
 		return err
 	}
-	file, err := newTarget(path)
+	file, err := outfile.New(path)
 	if err != nil {
 		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the memory cannot be dumped to %s", path)
 	}
 	if err := r.dump(ctx, file, format, status, progress); err != nil {
-		file.drop()
+		file.Drop()
 		return err
 	}
 	// The machine is as it was; what is left is the file's affair.
-	if file.late() {
-		err = file.sync(ctx)
+	if file.Late() {
+		err = file.Sync(ctx)
 	}
 	if err == nil {
-		if err = file.publish(); err == nil {
+		if err = file.Publish(); err == nil {
 			return nil
 		}
 	}
-	file.drop()
+	file.Drop()
 	if ctx.Err() != nil {
 		return fault.Interrupted(op, v.machine.Name, ctx, "writing the memory dump to disk")
 	}
@@ -128,7 +129,7 @@ func (r *run) hasFormat(ctx context.Context, format string) error {
 
 // dump has QEMU write the memory into the file, and returns when the machine is in the run state that it was in before: status is
 // what that means.
-func (r *run) dump(ctx context.Context, file *target, format string, status machinery.Status, progress func(done, total int64)) error {
+func (r *run) dump(ctx context.Context, file *outfile.Target, format string, status machinery.Status, progress func(done, total int64)) error {
 	v := r.v
 	during := status
 	if status.State == machinery.StateRunning || status.State == machinery.StatePaused {
@@ -157,12 +158,12 @@ func (r *run) dump(ctx context.Context, file *target, format string, status mach
 }
 
 // beginDump tells QEMU to begin.
-func (r *run) beginDump(ctx context.Context, file *target, format string) error {
+func (r *run) beginDump(ctx context.Context, file *outfile.Target, format string) error {
 	m, err := r.master(ctx)
 	if err != nil {
 		return err
 	}
-	if err := m.ExecuteFile(ctx, "getfd", map[string]any{"fdname": dumpFD}, file.file, nil); err != nil {
+	if err := m.ExecuteFile(ctx, "getfd", map[string]any{"fdname": dumpFD}, file.File, nil); err != nil {
 		return err
 	}
 	args := map[string]any{"paging": false, "protocol": "fd:" + dumpFD, "detach": true}
@@ -307,8 +308,8 @@ func (r *run) awaitResume(ctx context.Context) error {
 
 // giveUpDump ends a dump that is not waited for any more, as far as QEMU lets it, and returns err. What QEMU may still write goes
 // nowhere.
-func (r *run) giveUpDump(ctx context.Context, file *target, err error) error {
-	file.spoil()
+func (r *run) giveUpDump(ctx context.Context, file *outfile.Target, err error) error {
+	file.Spoil()
 	r.mu.Lock()
 	dumping := r.dumping
 	r.mu.Unlock()

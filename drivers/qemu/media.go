@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/internal/qcow2"
 )
 
@@ -67,7 +68,7 @@ func localFile(name string) (string, bool) {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
 		return "", false
 	}
-	return realPath(name), true
+	return outfile.RealPath(name), true
 }
 
 // plainMedium is a medium whose argument is its path and no more.

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -54,10 +55,10 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
 	}
 	if c.DisposableDir != "" {
-		if err := writableDir(c.DisposableDir); err != nil && missing == nil {
+		if err := outfile.WritableDir(c.DisposableDir); err != nil && missing == nil {
 			missing = fmt.Errorf("the directory for disposable disks cannot be used: %w", err)
 		}
-		c.DisposableDir = realPath(c.DisposableDir)
+		c.DisposableDir = outfile.RealPath(c.DisposableDir)
 	}
 	d := &Machinery{config: c, runtimeDir: runtimeDir, endMachines: o.EndMachines, log: o.Logger, byName: map[string]*vm{}, closed: make(chan struct{})}
 	if d.log == nil {
@@ -123,7 +124,7 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 	if hw, err := net.ParseMAC(m.MACAddress); err == nil {
 		v.machine.MACAddress = hw.String()
 	}
-	v.conf.Disk, v.conf.Snapshot = realPath(m.Disk), realPath(m.Snapshot)
+	v.conf.Disk, v.conf.Snapshot = outfile.RealPath(m.Disk), outfile.RealPath(m.Snapshot)
 	v.dir = filepath.Join(d.runtimeDir, rundir.Key(m.Name, d.config.where(m)))
 	v.bad, v.unsaved = v.check(m), m.unsaved
 	v.overlays = overlayPaths(overlayPath(d.config.DisposableDir, v.conf.Disk, m.Name, rundir.Key(m.Name, "")), len(v.media()))
@@ -165,7 +166,7 @@ func (v *vm) check(m MachineConfig) error {
 		_, err := checkDisk(v.conf.Disk)
 		note(err, "the disk cannot be used")
 		if v.d.config.DisposableDir == "" && err == nil {
-			note(writableDir(filepath.Dir(v.conf.Disk)), "there is no directory for disposable disks, and none can be made beside the disk")
+			note(outfile.WritableDir(filepath.Dir(v.conf.Disk)), "there is no directory for disposable disks, and none can be made beside the disk")
 		}
 	}
 	args, err := m.Args, error(nil)

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/machineries/machineries/internal/qcow2"
-	"golang.org/x/sys/unix"
 )
 
 // checkDisk says what a machine's base disk is, or why it cannot be one.
@@ -110,35 +108,6 @@ func lockedAt(path string, start, length int64) bool {
 	defer f.Close()
 	used, _ := lockSeen(f, start, length)
 	return used
-}
-
-// writableDir is whether files can be made in a directory, or why not.
-func writableDir(dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = &os.PathError{Op: "use", Path: dir, Err: unix.ENOTDIR}
-	}
-	if err != nil {
-		return err
-	}
-	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return &os.PathError{Op: "write to", Path: dir, Err: err}
-	}
-	return nil
-}
-
-// realPath is a path without symbolic links, as far as the file is there.
-func realPath(path string) string {
-	if path == "" {
-		return ""
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs
-	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
-	}
-	return path
 }
 
 // lockWrites is the byte of those above whose lock means "I write to it": the permission number 1 of QEMU's block layer.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
 )
@@ -174,7 +175,7 @@ func (s *saving) prepare() (err error) {
 	}
 	if err == nil {
 		parent, name := filepath.Split(s.dir)
-		s.part, err = os.MkdirTemp(parent, "."+shortened(name)+".*.part")
+		s.part, err = os.MkdirTemp(parent, "."+outfile.Shortened(name)+".*.part")
 	}
 	if err != nil {
 		return s.fail(machinery.ErrConfig, err, "no snapshot can be made in %s", s.o.Dir)

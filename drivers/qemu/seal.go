@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -53,7 +54,7 @@ func (v *vm) seal(ctx context.Context) (string, error) {
 
 // writeSeal writes the manifest: whole, or not at all.
 func (v *vm) writeSeal(ctx context.Context, path string) error {
-	file, err := newTarget(path)
+	file, err := outfile.New(path)
 	if err != nil {
 		return err
 	}
@@ -64,16 +65,16 @@ func (v *vm) writeSeal(ctx context.Context, path string) error {
 		data, err = m.text()
 	}
 	if err == nil {
-		_, err = file.file.Write(data)
+		_, err = file.File.Write(data)
 	}
 	if err == nil {
-		err = file.sync(ctx)
+		err = file.Sync(ctx)
 	}
 	if err == nil {
-		err = file.publish()
+		err = file.Publish()
 	}
 	if err != nil {
-		file.drop()
+		file.Drop()
 	}
 	return err
 }

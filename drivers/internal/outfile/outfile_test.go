@@ -1,6 +1,6 @@
 //go:build linux
 
-package qemu
+package outfile
 
 import (
 	"context"
@@ -15,11 +15,11 @@ import (
 )
 
 // targets begins a file at path in each of the two ways.
-func targets(t *testing.T, test func(t *testing.T, dir string, begin func(path string) *target)) {
+func targets(t *testing.T, test func(t *testing.T, dir string, begin func(path string) *Target)) {
 	t.Helper()
 	t.Run("without a name", func(t *testing.T) {
-		test(t, scratch(t), func(path string) *target {
-			f, err := newTarget(path)
+		test(t, scratch(t), func(path string) *Target {
+			f, err := New(path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -27,8 +27,8 @@ func targets(t *testing.T, test func(t *testing.T, dir string, begin func(path s
 		})
 	})
 	t.Run("with a hidden name", func(t *testing.T) {
-		test(t, scratch(t), func(path string) *target {
-			f := &target{path: path}
+		test(t, scratch(t), func(path string) *Target {
+			f := &Target{path: path}
 			if err := f.hide(); err != nil {
 				t.Fatal(err)
 			}
@@ -37,6 +37,10 @@ func targets(t *testing.T, test func(t *testing.T, dir string, begin func(path s
 	})
 }
 
+// scratch is an empty directory.
+func scratch(t *testing.T) string { return t.TempDir() }
+
+// names is what is in a directory.
 func names(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -51,20 +55,20 @@ func names(t *testing.T, dir string) []string {
 }
 
 func TestAFileIsThereWholeAndPrivateOrNotAtAll(t *testing.T) {
-	targets(t, func(t *testing.T, dir string, begin func(string) *target) {
+	targets(t, func(t *testing.T, dir string, begin func(string) *Target) {
 		defer unix.Umask(unix.Umask(0))
 		path := filepath.Join(dir, strings.Repeat("n", 250))
 		f := begin(path)
-		if _, err := f.file.WriteString("whole"); err != nil {
+		if _, err := f.File.WriteString("whole"); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.sync(context.Background()); err != nil {
+		if err := f.Sync(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the file is there before it was published: %v", err)
 		}
-		if err := f.publish(); err != nil {
+		if err := f.Publish(); err != nil {
 			t.Fatal(err)
 		}
 		info, err := os.Stat(path)
@@ -77,7 +81,7 @@ func TestAFileIsThereWholeAndPrivateOrNotAtAll(t *testing.T) {
 		if got := names(t, dir); len(got) != 1 {
 			t.Errorf("beside the file there is something: %q", got)
 		}
-		begin(filepath.Join(dir, "dropped")).drop()
+		begin(filepath.Join(dir, "dropped")).Drop()
 		if got := names(t, dir); len(got) != 1 {
 			t.Errorf("a file that was dropped left %q", got)
 		}
@@ -85,16 +89,16 @@ func TestAFileIsThereWholeAndPrivateOrNotAtAll(t *testing.T) {
 }
 
 func TestAFileThatCameMeanwhileIsNotReplaced(t *testing.T) {
-	targets(t, func(t *testing.T, dir string, begin func(string) *target) {
+	targets(t, func(t *testing.T, dir string, begin func(string) *Target) {
 		path := filepath.Join(dir, "file")
 		f := begin(path)
 		if err := os.WriteFile(path, []byte("theirs"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.publish(); !errors.Is(err, fs.ErrExist) {
+		if err := f.Publish(); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("publish: %v", err)
 		}
-		f.drop()
+		f.Drop()
 		if data, err := os.ReadFile(path); err != nil || string(data) != "theirs" {
 			t.Errorf("%q, %v", data, err)
 		}
@@ -116,23 +120,23 @@ func TestWhateverIsAtAPathIsRefused(t *testing.T) {
 		if err := make(path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newTarget(path); !errors.Is(err, fs.ErrExist) {
+		if _, err := New(path); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := newTarget(filepath.Join(dir, "no directory/file")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := New(filepath.Join(dir, "no directory/file")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a directory that is not there: %v", err)
 	}
-	if _, err := newTarget(filepath.Join(dir, "a file/file")); !errors.Is(err, unix.ENOTDIR) {
+	if _, err := New(filepath.Join(dir, "a file/file")); !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("a directory that is a file: %v", err)
 	}
 }
 
 func TestWhoHasASpoiledFileCannotWriteToItAnyMore(t *testing.T) {
-	targets(t, func(t *testing.T, dir string, begin func(string) *target) {
+	targets(t, func(t *testing.T, dir string, begin func(string) *Target) {
 		f := begin(filepath.Join(dir, "file"))
-		defer f.drop()
-		fd, err := unix.Dup(int(f.file.Fd())) // as QEMU's is
+		defer f.Drop()
+		fd, err := unix.Dup(int(f.File.Fd())) // as QEMU's is
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +144,7 @@ func TestWhoHasASpoiledFileCannotWriteToItAnyMore(t *testing.T) {
 		if _, err := unix.Write(fd, []byte("part")); err != nil {
 			t.Fatal(err)
 		}
-		f.spoil()
+		f.Spoil()
 		if n, err := unix.Write(fd, []byte("part")); !errors.Is(err, unix.EFBIG) {
 			t.Errorf("a write after it gives %d, %v", n, err)
 		}
@@ -148,14 +152,14 @@ func TestWhoHasASpoiledFileCannotWriteToItAnyMore(t *testing.T) {
 }
 
 func TestWritingToDiskEndsWithItsContext(t *testing.T) {
-	f, err := newTarget(filepath.Join(scratch(t), "file"))
+	f, err := New(filepath.Join(scratch(t), "file"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.drop()
+	defer f.Drop()
 	dead, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := f.sync(dead); !errors.Is(err, context.Canceled) {
+	if err := f.Sync(dead); !errors.Is(err, context.Canceled) {
 		t.Errorf("sync: %v", err)
 	}
 }
