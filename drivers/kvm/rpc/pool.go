@@ -1,0 +1,224 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	libvirt "github.com/digitalocean/go-libvirt"
+)
+
+// A pool is the connections for one kind of call. It grows when those it has are full, up to its bound.
+type pool struct {
+	c    *Client
+	kind string
+	most int
+
+	mu      sync.Mutex
+	members []*member
+	opening int
+	closed  bool
+	changed chan struct{} // closed, and made anew, when a place may have come free
+	tasks   sync.WaitGroup
+}
+
+// A member is a connection of a pool.
+type member struct {
+	*conn
+	taken int     // lanes in use
+	spare []*lane // lanes that are not
+}
+
+// A seat is a lane that is held for one function.
+type seat struct {
+	pool *pool
+	conn *member
+	lane *lane
+}
+
+func newPool(c *Client, kind string, most int) *pool {
+	return &pool{c: c, kind: kind, most: most, changed: make(chan struct{})}
+}
+
+func (p *pool) wake() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// take gets a lane on the connection that has the least to do, and connects where none has a place.
+func (p *pool) take(ctx context.Context) (*seat, error) {
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, closedError("waiting for a connection")
+		}
+		p.sweep()
+		var best *member
+		load := callsOfConnection
+		for _, m := range p.members {
+			if n := max(m.taken, m.outstanding()); n < load {
+				best, load = m, n
+			}
+		}
+		if best != nil {
+			best.taken++
+			s := &seat{pool: p, conn: best}
+			if n := len(best.spare); n > 0 {
+				s.lane, best.spare = best.spare[n-1], best.spare[:n-1]
+			}
+			p.mu.Unlock()
+			if s.lane == nil {
+				l, err := newLane(best.conn)
+				if err != nil {
+					s.leave()
+					return nil, err
+				}
+				s.lane = l
+			}
+			return s, nil
+		}
+		if len(p.members)+p.opening < p.most {
+			p.opening++
+			p.tasks.Add(1)
+			p.mu.Unlock()
+			err := p.connect(ctx)
+			p.tasks.Done()
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		changed := p.changed
+		p.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, overdue(ctx, "waiting until libvirt has answered other calls ("+p.kind+")")
+		case <-p.c.ctx.Done():
+			return nil, closedError("waiting for a connection")
+		case <-time.After(full):
+			// An abandoned call that is answered late frees a place without a word.
+		}
+	}
+}
+
+// full is how often a call that waits for a place looks whether an abandoned one was answered meanwhile.
+const full = 100 * time.Millisecond
+
+// sweep forgets connections that ended, and ends those on which nothing but abandoned calls is left: the
+// daemon would work on those for ever, and a new connection gets five new places.
+func (p *pool) sweep() {
+	kept := p.members[:0]
+	for _, m := range p.members {
+		if !m.ended() && m.taken == 0 && m.outstanding() >= callsOfConnection {
+			m.fail(errors.New("every call on this connection is overdue"))
+		}
+		if !m.ended() {
+			kept = append(kept, m)
+		} else if m.taken == 0 {
+			continue
+		}
+	}
+	clear(p.members[len(kept):])
+	p.members = kept
+}
+
+// connect adds a connection.
+func (p *pool) connect(ctx context.Context) error {
+	ctx, cancel := p.c.bound(ctx)
+	defer cancel()
+	c, err := open(ctx, p.c.target, nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opening--
+	p.wake()
+	if err == nil && p.closed {
+		c.fail(ErrClosed)
+		<-c.reader
+		err = closedError("connecting")
+	}
+	if err != nil {
+		if p.c.ctx.Err() != nil {
+			return closedError("connecting")
+		}
+		return err
+	}
+	p.members = append(p.members, &member{conn: c})
+	p.c.o.Log.Debug("connected to libvirt", "uri", p.c.target.name, "for", p.kind, "connections", len(p.members))
+	return nil
+}
+
+// bound is a context that ends with the client too, and after CallTimeout.
+func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, c.o.CallTimeout)
+	stop := context.AfterFunc(c.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// run runs f on the lane, and gives the seat back.
+func (s *seat) run(ctx context.Context, probe time.Duration, f func(*libvirt.Libvirt) error) (*use, error) {
+	u := s.lane.begin()
+	defer s.leave()
+	stop := context.AfterFunc(ctx, func() {
+		s.lane.end(errStopped)
+		s.conn.suspect(probe)
+	})
+	err := f(s.lane.lib)
+	stop()
+	switch {
+	case err == nil:
+		return u, nil
+	case s.pool.c.ctx.Err() != nil && errors.Is(s.lane.ending(), ErrClosed):
+		return u, closedError("waiting for the answer to " + u.procedure)
+	case errors.Is(s.lane.ending(), errStopped):
+		return u, overdue(ctx, "waiting for the answer to "+u.procedure)
+	case s.lane.ending() != nil:
+		return u, s.lane.ending()
+	}
+	return u, err
+}
+
+// ending is why the lane ended; nil while it has not.
+func (l *lane) ending() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// leave gives the place back, and keeps the lane for the next if it is as new.
+func (s *seat) leave() {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.conn.taken--
+	if l := s.lane; l != nil {
+		if l.idle() && !p.closed {
+			s.conn.spare = append(s.conn.spare, l)
+		} else {
+			l.end(errStopped)
+		}
+	}
+	p.wake()
+}
+
+// shut ends every connection and waits for its goroutines.
+func (p *pool) shut() {
+	p.mu.Lock()
+	p.closed = true
+	members := p.members
+	p.members = nil
+	p.wake()
+	p.mu.Unlock()
+	for _, m := range members {
+		m.fail(ErrClosed)
+		p.mu.Lock()
+		for _, l := range m.spare {
+			l.end(ErrClosed)
+		}
+		p.mu.Unlock()
+		<-m.reader
+	}
+	p.tasks.Wait()
+}
