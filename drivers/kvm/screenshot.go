@@ -5,7 +5,6 @@ package kvm
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/digitalocean/go-libvirt"
@@ -44,13 +43,10 @@ func (v *vm) screenshot(ctx context.Context) (_ []byte, err error) {
 	}
 	data, err := getLong(ctx, v, "taking a picture of the machine's display", func(l *libvirt.Libvirt, dom libvirt.Domain) ([]byte, error) {
 		var into limited
-		_, err := l.DomainScreenshot(dom, &into, 0, 0)
-		if _, said := errors.AsType[libvirt.Error](err); said || errors.Is(err, libvirt.ErrInterrupted) || into.Len() == 0 {
-			return into.Bytes(), err
+		if _, err := l.DomainScreenshot(dom, &into, 0, 0); err != nil {
+			return nil, err
 		}
-		// go-libvirt then looks for the picture's type in the packet that ends the stream, and finds nothing there. What came is
-		// whole or is refused below.
-		return into.Bytes(), nil
+		return into.Bytes(), into.err
 	})
 	if err != nil {
 		return nil, v.refused(ctx, op, err, "taking a picture of the machine's display")
@@ -66,12 +62,16 @@ func (v *vm) screenshot(ctx context.Context) (_ []byte, err error) {
 	return data, nil
 }
 
-// limited takes in a picture, and not more.
-type limited struct{ bytes.Buffer }
+// limited takes in a picture, and not more. It never refuses, because the library would hang on that; err says that it was too much.
+type limited struct {
+	bytes.Buffer
+	err error
+}
 
 func (l *limited) Write(p []byte) (int, error) {
 	if l.Len()+len(p) > picture.MaxSize {
-		return 0, fmt.Errorf("the picture has more than %d bytes", picture.MaxSize)
+		l.err = fmt.Errorf("the picture has more than %d bytes", picture.MaxSize)
+		return len(p), nil
 	}
 	return l.Buffer.Write(p)
 }

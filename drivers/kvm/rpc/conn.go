@@ -21,6 +21,7 @@ type conn struct {
 
 	mu      sync.Mutex
 	pending map[int32]*pending
+	lanes   map[*lane]struct{}
 	next    int32
 	err     error
 	probing bool
@@ -39,6 +40,7 @@ type pending struct {
 	reply           chan answer // of an own call; has room for one
 	replied         bool        // the answer came, and a stream is open
 	finishing       bool        // the end of the stream was told, and is to be confirmed
+	result          []byte      // what the answer carried, for the end of the stream
 }
 
 type answer struct {
@@ -48,7 +50,7 @@ type answer struct {
 
 // newConn starts to read. The caller closes with fail.
 func newConn(nc net.Conn, onEvent func(*packet)) *conn {
-	c := &conn{nc: nc, onEvent: onEvent, write: make(chan struct{}, 1), pending: map[int32]*pending{},
+	c := &conn{nc: nc, onEvent: onEvent, write: make(chan struct{}, 1), pending: map[int32]*pending{}, lanes: map[*lane]struct{}{},
 		done: make(chan struct{}), reader: make(chan struct{}), heard: time.Now()}
 	c.write <- struct{}{}
 	go c.read()
@@ -63,16 +65,16 @@ func (c *conn) fail(reason error) {
 		return
 	}
 	c.err = &broken{reason}
-	left := c.pending
-	c.pending = map[int32]*pending{}
+	left, lanes := c.pending, c.lanes
+	c.pending, c.lanes = nil, nil
 	close(c.done)
 	c.mu.Unlock()
 	c.nc.Close()
+	for l := range lanes {
+		l.end(c.err)
+	}
 	for _, p := range left {
-		switch {
-		case p.lane != nil:
-			p.lane.end(c.err)
-		case p.reply != nil:
+		if p.reply != nil {
 			p.reply <- answer{err: c.err}
 		}
 	}
@@ -223,19 +225,23 @@ func (c *conn) takeAnswer(p *packet) error {
 	}
 	last := p.status != statusContinue
 	if p.kind == typeReply && p.status == statusOK && (call.procedure.in || call.procedure.out) {
-		call.replied, last = true, false
+		call.replied, call.result, last = true, p.payload, false
 	}
 	if last {
 		delete(c.pending, p.serial)
 	}
 	if p.kind == typeStream && p.status == statusContinue && len(p.payload) == 0 && !call.finishing {
-		// The end of what the daemon has to send. It keeps the stream until the client confirms that,
-		// which the library never does.
+		// The end of what the daemon has to send (an empty packet; seen on libvirt 9.0.0). It keeps the
+		// stream until the client confirms that, which the library never does. What the procedure returned
+		// came with the answer before the stream, but the library looks for it in the last packet.
 		call.finishing = true
 		confirm := &packet{program: p.program, version: p.version, procedure: p.procedure, kind: typeStream, serial: p.serial, status: statusOK}
 		go c.send(c.done, confirm)
 		if call.lane != nil {
-			call.lane.deliver(p, call.serial, nil)
+			end := *p
+			end.status, end.payload = statusOK, call.result
+			call.lane.deliver(&end, call.serial, nil)
+			call.lane.finished(p.serial)
 			call.lane = nil // what still comes is for nobody
 		}
 		return nil

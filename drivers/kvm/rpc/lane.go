@@ -44,6 +44,15 @@ type use struct {
 func newLane(c *conn) (*lane, error) {
 	l := &lane{c: c, stop: make(chan struct{}), opening: true, open: map[int32]int32{}, use: &use{}}
 	l.ready.L = &l.mu
+	c.mu.Lock()
+	err := c.err
+	if err == nil {
+		c.lanes[l] = struct{}{}
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	l.lib = libvirt.NewWithDialer(laneDialer{l})
 	if err := l.lib.ConnectToURI(""); err != nil {
 		l.end(err)
@@ -81,6 +90,9 @@ func (l *lane) end(err error) {
 	close(l.stop)
 	l.ready.Broadcast()
 	l.mu.Unlock()
+	l.c.mu.Lock()
+	delete(l.c.lanes, l)
+	l.c.mu.Unlock()
 	for _, serial := range open {
 		l.c.forget(l, serial)
 	}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -203,7 +204,7 @@ func (s *seat) leave() {
 	p.wake()
 }
 
-// shut ends every connection and waits for its goroutines.
+// shut ends every connection and waits for its goroutines, the library's among them.
 func (p *pool) shut() {
 	p.mu.Lock()
 	p.closed = true
@@ -212,13 +213,20 @@ func (p *pool) shut() {
 	p.wake()
 	p.mu.Unlock()
 	for _, m := range members {
+		m.mu.Lock()
+		lanes := maps.Clone(m.lanes)
+		m.mu.Unlock()
 		m.fail(ErrClosed)
-		p.mu.Lock()
-		for _, l := range m.spare {
-			l.end(ErrClosed)
-		}
-		p.mu.Unlock()
 		<-m.reader
+		for l := range lanes {
+			select {
+			case <-l.lib.Disconnected():
+			case <-time.After(lastLane): // a function of the caller's blocks it
+			}
+		}
 	}
 	p.tasks.Wait()
 }
+
+// lastLane bounds how long Close waits for the library, which ends at once unless the caller keeps it.
+const lastLane = 2 * time.Second
