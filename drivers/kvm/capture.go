@@ -2,9 +2,7 @@
 
 package kvm
 
-import (
-	"github.com/digitalocean/go-libvirt"
-)
+import ()
 
 // The ways in which Config.Capture can have traffic recorded.
 const (
@@ -22,7 +20,3 @@ type captured struct{}
 func (c *captured) release() {}
 
 func (v *vm) finishCapture() error { return nil }
-
-func (v *vm) changed(bool) {}
-
-func (d *Machinery) known(v *vm, old *libvirt.Domain, dom libvirt.Domain) {}

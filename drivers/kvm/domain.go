@@ -58,9 +58,7 @@ func (v *vm) lookup(ctx context.Context) (libvirt.Domain, error) {
 // found remembers the domain.
 func (v *vm) found(dom libvirt.Domain) {
 	dom.ID = -1 // it is another one after the next start, and libvirt does not look at it
-	if old := v.dom.Swap(&dom); old == nil || old.UUID != dom.UUID {
-		v.d.known(v, old, dom)
-	}
+	v.dom.Store(&dom)
 }
 
 // do makes a short call about the machine's domain. A domain that was undefined and defined again since it was found is another

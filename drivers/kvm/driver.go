@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
@@ -46,6 +47,10 @@ type Machinery struct {
 
 	machines []*vm
 	byName   map[string]*vm
+	byLabel  map[string]*vm // by the domain's name
+
+	hearing atomic.Bool   // libvirt's events arrive
+	lookNow chan struct{} // has a token if the patrol is to look at once
 
 	closed   chan struct{} // closed when Close or Shutdown has begun
 	closing  sync.Mutex    // held by the Close or Shutdown that does the work
@@ -65,6 +70,7 @@ var (
 	_ machinery.Screenshotter     = (*Machinery)(nil)
 	_ machinery.Versioner         = (*Machinery)(nil)
 	_ machinery.DependencyChecker = (*Machinery)(nil)
+	_ machinery.Watcher           = (*Machinery)(nil)
 )
 
 // Machines returns the machines in the order of the configuration.
@@ -180,8 +186,8 @@ func (d *Machinery) end(last func(*vm) error) error {
 		})
 	}
 	all.Wait()
-	d.watchers.Wait()
 	d.die()
+	d.watchers.Wait()
 	failed = append(failed, d.client.Close(), d.probes.Close())
 	d.asking.Wait()
 	return errors.Join(failed...)

@@ -12,7 +12,49 @@ import (
 
 // patrolEvery is how often libvirt is asked for the states of all machines while this driver holds any, in case an event was lost. It is one question,
 // however many there are.
-const patrolEvery = 500 * time.Millisecond
+const patrolEvery = 2 * time.Second
+
+// follow hears what libvirt tells of its domains, whoever changes them.
+func (d *Machinery) follow() {
+	for e := range d.client.Watch(d.life) {
+		switch {
+		case e.Err != nil:
+			d.hearing.Store(false)
+			d.log.Debug("libvirt cannot be heard", "error", e.Err)
+			fallthrough
+		case e.Lost:
+			d.hearing.Store(e.Err == nil)
+			for _, v := range d.machines {
+				v.changed(true)
+			}
+			d.look()
+			continue
+		}
+		v := d.byLabel[e.Domain.Name]
+		if v == nil {
+			continue
+		}
+		switch e.Event {
+		case libvirt.DomainEventDefined, libvirt.DomainEventUndefined:
+			if dom := v.dom.Load(); dom != nil && (e.Event == libvirt.DomainEventUndefined || dom.UUID != e.Domain.UUID) {
+				v.dom.CompareAndSwap(dom, nil) // it is looked for by its name when it is needed
+			}
+		case libvirt.DomainEventStopped, libvirt.DomainEventCrashed:
+			if v.idleHold() {
+				d.watchers.Go(v.wentOff)
+			}
+		}
+		v.changed(false)
+	}
+}
+
+// look has the patrol look at the machines now.
+func (d *Machinery) look() {
+	select {
+	case d.lookNow <- struct{}{}:
+	default:
+	}
+}
 
 // patrol sees to machines that this driver holds and that went off by themselves.
 func (d *Machinery) patrol() {
@@ -23,6 +65,7 @@ func (d *Machinery) patrol() {
 		case <-d.closed:
 			return
 		case <-ticker.C:
+		case <-d.lookNow:
 		}
 		if !d.holdsAny() {
 			continue

@@ -11,6 +11,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/turns"
+	"github.com/machineries/machineries/drivers/internal/watching"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -34,9 +35,10 @@ type vm struct {
 	bad     error // why it cannot be used, whatever libvirt says; nil for one that can
 	log     *slog.Logger
 
-	dom   atomic.Pointer[libvirt.Domain] // nil while it is not known
-	alive probe
-	turns turns.Turns
+	dom     atomic.Pointer[libvirt.Domain] // nil while it is not known
+	alive   probe
+	turns   turns.Turns
+	watches watching.Hub
 
 	// What follows is changed only by whoever has the turn, and with mu held; State reads it with mu alone.
 	mu      sync.Mutex

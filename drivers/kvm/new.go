@@ -53,7 +53,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	}
 	c.DisposableDir = absolute(c.DisposableDir)
 	d.config = c
-	labels := map[string]*vm{}
+	d.byLabel, d.lookNow = map[string]*vm{}, make(chan struct{}, 1)
 	for _, m := range c.Machines {
 		switch {
 		case m.Name == "":
@@ -62,11 +62,11 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 			return refuse(machinery.ErrConfig, nil, "two machines are named %q", m.Name)
 		}
 		v := d.newVM(m)
-		if first := labels[m.Label]; first != nil {
+		if first := d.byLabel[m.Label]; first != nil {
 			v.worse(sharing(first))
 			first.worse(sharing(v))
 		} else if m.Label != "" {
-			labels[m.Label] = v
+			d.byLabel[m.Label] = v
 		}
 		d.machines = append(d.machines, v)
 		d.byName[m.Name] = v
@@ -78,7 +78,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		return refuse(machinery.ErrConfig, err, "libvirt cannot be reached by %q", c.URI)
 	}
 	d.life, d.die = context.WithCancel(context.Background())
-	if err := d.survey(ctx, labels); err != nil {
+	if err := d.survey(ctx); err != nil {
 		d.die()
 		d.client.Close()
 		d.probes.Close()
@@ -94,6 +94,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 			v.log.Warn("the machine cannot be used", "error", &noDomain{label: v.conf.Label})
 		}
 	}
+	d.watchers.Go(d.follow)
 	d.watchers.Go(d.patrol)
 	return d, nil
 }
@@ -126,7 +127,7 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 }
 
 // survey asks libvirt what it is, and for all domains at once.
-func (d *Machinery) survey(ctx context.Context, labels map[string]*vm) error {
+func (d *Machinery) survey(ctx context.Context) error {
 	type about struct {
 		hypervisor string
 		version    uint64
@@ -148,7 +149,7 @@ func (d *Machinery) survey(ctx context.Context, labels map[string]*vm) error {
 	}
 	d.hypervisor, d.libVersion = found.hypervisor, found.version
 	for _, dom := range found.domains {
-		if v := labels[dom.Name]; v != nil {
+		if v := d.byLabel[dom.Name]; v != nil {
 			v.found(dom)
 		}
 	}
