@@ -136,7 +136,7 @@ func (s *Server) Restart(down time.Duration) error {
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
-		return errors.New("the fake libvirtd is closed")
+		return errClosed
 	}
 	s.end()
 	// The daemon is to be away for that long; there is nothing to wait for.
