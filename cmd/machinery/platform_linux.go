@@ -66,6 +66,10 @@ var labs = map[string][]labKind{
 			}},
 	},
 	"kvm": {
+		{name: "fake", doc: "the fake libvirtd of this program; needs nothing on the host",
+			open: func(ctx context.Context, _ labOptions) (conformance.Lab, error) {
+				return libvirtlab.New(ctx, libvirtlab.Options{})
+			}},
 		{name: "test", doc: "the test driver of the host's libvirt, in a libvirtd of its own: power and states alone",
 			open: func(ctx context.Context, _ labOptions) (conformance.Lab, error) {
 				return libvirtlab.New(ctx, libvirtlab.Options{Daemon: defaultDaemon, Driver: "test"})

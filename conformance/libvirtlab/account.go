@@ -12,9 +12,17 @@ import (
 )
 
 // Power implements conformance.Bench: by the process table, and where machines
-// have no processes by libvirt's own list.
+// have no processes by what the fake knows, or by libvirt's own list.
 func (b *bench) Power(ctx context.Context, name string) (conformance.Power, error) {
 	m := b.machines[name]
+	if b.lab.fake() {
+		d := b.fakeDomain(m)
+		if d == nil {
+			return conformance.Power{}, nil
+		}
+		state, reason := d.State()
+		return conformance.Power{On: d.Running(), Detail: fmt.Sprintf("the fake's state %d, reason %d", state, reason)}, nil
+	}
 	if b.lab.driver != driverTest {
 		return labkit.PowerOf(m.domain.Serial), nil
 	}

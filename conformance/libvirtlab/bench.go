@@ -15,6 +15,7 @@ import (
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/conformance/guest"
 	"github.com/machineries/machineries/conformance/internal/labkit"
+	fakelibvirt "github.com/machineries/machineries/fakes/libvirt"
 )
 
 // bench is one set of machines in a directory:
@@ -145,6 +146,9 @@ func (b *bench) machine(ctx context.Context, number int, prefix string, spec con
 		}
 		m.domain.Network, m.domain.MAC = m.network.port(), macOf(number)
 	}
+	if b.lab.fake() {
+		return m, b.makeFake(ctx, m, t)
+	}
 	if m.saved, err = b.lab.saved(ctx, t); err != nil {
 		return m, err
 	}
@@ -152,6 +156,45 @@ func (b *bench) machine(ctx context.Context, number int, prefix string, spec con
 		return m, err
 	}
 	return m, b.fill(ctx, m, t)
+}
+
+// makeFake makes a machine of the fake libvirtd, whose snapshots are kept by the
+// fake itself. There is nothing that could be copied, and nothing takes long.
+func (b *bench) makeFake(ctx context.Context, m *machine, t recipe) error {
+	m.saved = &saved{recipe: t, marks: labkit.NewMarks(t.variant, t.second), disk: m.domain.Disk, second: m.domain.Second, domain: m.domain, keep: true}
+	if err := m.saved.makeDisks(); err != nil {
+		return err
+	}
+	if err := ask(ctx, b.daemon, func(c *client) error { return m.saved.make(ctx, c, m.domain, m.listener) }); err != nil {
+		return fmt.Errorf("making a snapshot: %w", err)
+	}
+	if m.saved.image != "" {
+		m.files["memory image"], m.files["snapshot"] = m.saved.image, m.saved.image
+	}
+	if err := planFake(b.fakeDomain(m), m.spec); err != nil {
+		return err
+	}
+	if m.spec.Damage == conformance.SnapshotMissing {
+		err := ask(ctx, b.daemon, func(c *client) error {
+			dom, err := c.DomainLookupByName(m.domain.Name)
+			if err != nil {
+				return err
+			}
+			return c.DomainSnapshotDelete(libvirt.DomainSnapshot{Name: snapshotName, Dom: dom}, 0)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return damage(m.files, m.spec.Damage)
+}
+
+// fakeDomain is the fake's own view of a machine, or nil.
+func (b *bench) fakeDomain(m *machine) *fakelibvirt.Domain {
+	if d, ok := b.daemon.(*fakeDaemon); ok {
+		return d.Domain(m.domain.Name)
+	}
+	return nil
 }
 
 // plan plans the faults that strike at the machine's starts.

@@ -20,6 +20,16 @@ func planned(faults []conformance.Fault) []conformance.Fault {
 // Inject implements conformance.Bench.
 func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) error {
 	m := b.machines[name]
+	if d := b.fakeDomain(m); d != nil {
+		switch f.Kind {
+		case conformance.FaultKill:
+			d.Kill()
+			return nil
+		case conformance.FaultWedge:
+			d.Wedge()
+			return nil
+		}
+	}
 	switch f.Kind {
 	case conformance.FaultKill:
 		return labkit.Signal(ctx, m.domain.Serial, syscall.SIGKILL)
@@ -53,6 +63,10 @@ func (b *bench) Heal(ctx context.Context, name string) error {
 	}
 	if err := b.daemon.Heal(ctx); err != nil {
 		return err
+	}
+	if d := b.fakeDomain(m); d != nil {
+		d.Heal()
+		return d.Plan()
 	}
 	if m.domain.Serial == "" {
 		return nil

@@ -43,7 +43,8 @@ import (
 
 // Options choose the daemon and what runs below it.
 type Options struct {
-	// Daemon is the path or name of a real libvirtd (or virtqemud).
+	// Daemon is the path or name of a real libvirtd (or virtqemud); empty means the
+	// fake one.
 	Daemon string
 	// Driver is libvirt's driver: "qemu" (the default) or "test".
 	Driver string
@@ -56,7 +57,7 @@ type Options struct {
 // Lab is the lab. Its daemon is started, and its snapshots are made, when they
 // are first needed; both are kept until Close.
 type Lab struct {
-	program  string // path of the real libvirtd
+	program  string // path of the real libvirtd; empty for the fake
 	driver   string
 	accel    string
 	emulator string
@@ -96,6 +97,13 @@ func New(_ context.Context, o Options) (*Lab, error) {
 		return nil, fmt.Errorf("there is no accelerator %q; use tcg or kvm", l.accel)
 	}
 	var err error
+	if o.Daemon == "" {
+		if o.Driver != "" || o.Accel != "" || o.Emulator != "" {
+			return nil, errors.New("the fake libvirtd has no drivers, accelerators or emulators to choose from")
+		}
+		l.accel = ""
+		return l, nil
+	}
 	if l.program, err = lookPath(o.Daemon); err != nil {
 		return nil, fmt.Errorf("the lab needs a libvirtd: %w (on Debian and Ubuntu: apt-get install libvirt-daemon)", err)
 	}
@@ -151,8 +159,14 @@ func (l *Lab) Check(ctx context.Context) error {
 	return nil
 }
 
+// fake reports whether the daemon is the fake one.
+func (l *Lab) fake() bool { return l.program == "" }
+
 // Info implements conformance.Lab.
 func (l *Lab) Info(ctx context.Context) (conformance.LabInfo, error) {
+	if l.fake() {
+		return conformance.LabInfo{Name: "fake-libvirt", Hypervisor: "the fake libvirtd"}, nil
+	}
 	info := conformance.LabInfo{Name: "host-libvirt-" + l.accel, Hypervisor: "libvirt with QEMU", Accelerator: l.accel}
 	if l.driver == driverTest {
 		info = conformance.LabInfo{Name: "host-libvirt-test", Hypervisor: "libvirt's test driver"}
@@ -233,6 +247,14 @@ func (l *Lab) started(ctx context.Context) (daemon, error) {
 	dir, err := l.tempDir()
 	if err != nil {
 		return nil, err
+	}
+	if l.fake() {
+		d, err := startFakeDaemon(filepath.Join(dir, "d"))
+		if err != nil {
+			return nil, err
+		}
+		l.daemon = d
+		return d, nil
 	}
 	d, err := startHostDaemon(ctx, l.program, filepath.Join(dir, "d"), l.driver)
 	if err != nil {

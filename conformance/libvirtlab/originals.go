@@ -26,6 +26,8 @@ func (b *bench) Originals(_ context.Context, name string) (map[string]string, er
 			// A name, or the memory image once more.
 		case what == "memory image" || m.files["memory image"] != "":
 			sums[what], err = sumOf(path)
+		case b.lab.fake():
+			// The fake keeps what is in a snapshot to itself.
 		default:
 			err = sumSnapshots(sums, what, path)
 		}
@@ -109,8 +111,19 @@ var lacking = map[conformance.Feature]string{
 	conformance.FaultFeature(conformance.FaultChangeSecondDisk): "a snapshot in the disk itself reverts whatever was written to it",
 }
 
+// lackingFake are the reasons for what the lab offers with QEMU, and not with the
+// fake libvirtd.
+var lackingFake = map[conformance.Feature]string{
+	conformance.FeatureProcess:                       "the machines of the fake libvirtd have no processes",
+	conformance.FaultFeature(conformance.FaultNoise): "the machines of the fake libvirtd print nothing",
+	conformance.FeatureNetwork:                       "the machines of the fake libvirtd have no network cards",
+}
+
 // Offers implements conformance.Lab.
 func (l *Lab) Offers(f conformance.Feature) (bool, string) {
+	if reason := lackingFake[f]; l.fake() && reason != "" {
+		return false, reason
+	}
 	if l.driver == driverTest {
 		return offeredTest[f], "the machines of libvirt's test driver are names with a state: no guest, no process, no file"
 	}

@@ -35,6 +35,7 @@ type saved struct {
 	second string // the second disk; empty without
 	image  string // the memory image; empty where the snapshot is in the disk
 	domain domain // what it was made of
+	keep   bool   // the domain stays
 }
 
 // saved returns the snapshot of a template, making it if need be.
@@ -88,14 +89,11 @@ func (l *Lab) domainType() string {
 // save boots a machine, marks its memory and disk, and saves it.
 func (l *Lab) save(ctx context.Context, dm daemon, dir string, t recipe) (_ *saved, err error) {
 	s := &saved{recipe: t, marks: labkit.NewMarks(t.variant, t.second), disk: filepath.Join(dir, "disk.qcow2")}
-	if err := labkit.MakeDisk(s.disk); err != nil {
-		return nil, err
-	}
 	if t.second {
 		s.second = filepath.Join(dir, "second.qcow2")
-		if err := qcow2.Create(s.second, qcow2.Options{VirtualSize: labkit.DiskSize}); err != nil {
-			return nil, err
-		}
+	}
+	if err := s.makeDisks(); err != nil {
+		return nil, err
 	}
 	listener, err := guest.Listen(filepath.Join(dir, "g"))
 	if err != nil {
@@ -116,6 +114,15 @@ func (l *Lab) save(ctx context.Context, dm daemon, dir string, t recipe) (_ *sav
 	return s, ask(ctx, dm, func(c *client) error { return s.make(ctx, c, d, listener) })
 }
 
+// makeDisks makes the machine's disks, with the guest on the first.
+func (s *saved) makeDisks() error {
+	err := labkit.MakeDisk(s.disk)
+	if err == nil && s.second != "" {
+		err = qcow2.Create(s.second, qcow2.Options{VirtualSize: labkit.DiskSize})
+	}
+	return err
+}
+
 // make runs the domain, and makes the snapshot of it.
 func (s *saved) make(ctx context.Context, c *client, d domain, listener *guest.Listener) (err error) {
 	dom, err := c.DomainDefineXML(d.xml())
@@ -124,7 +131,9 @@ func (s *saved) make(ctx context.Context, c *client, d domain, listener *guest.L
 	}
 	defer func() {
 		_ = c.DomainDestroy(dom) // it may be off
-		err = errors.Join(err, c.DomainUndefineFlags(dom, libvirt.DomainUndefineSnapshotsMetadata))
+		if !s.keep {
+			err = errors.Join(err, c.DomainUndefineFlags(dom, libvirt.DomainUndefineSnapshotsMetadata))
+		}
 	}()
 	if err := c.DomainCreate(dom); err != nil {
 		return err
