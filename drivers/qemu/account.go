@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -122,14 +123,14 @@ func (d *Machinery) accountOf(ctx context.Context, v *vm, configured bool) (run 
 	}
 	p, err := l.process()
 	if err == nil {
-		run.PID, run.Since = p.pid, startedAt(p.start)
-		p.release()
+		run.PID, run.Since = p.PID, startedAt(p.Start)
+		p.Release()
 		return run, true
 	}
 	if written, err := os.Lstat(filepath.Join(v.dir, stateFile)); err == nil {
 		run.Since = written.ModTime()
 	}
-	switch boot, _ := bootID(); {
+	switch boot, _ := process.BootID(); {
 	case run.Held: // it is being started, or cleared up
 	case !errors.Is(err, os.ErrProcessDone):
 		run.Problem = fmt.Sprintf("it cannot be told whether its QEMU runs: %v", err)
@@ -173,8 +174,8 @@ func (v *vm) orphans() (paths []string, why string) {
 		if imageInUse(path) {
 			return paths, path + " is used by a QEMU or a driver that this one does not know"
 		}
-		for _, pid := range processes() {
-			for _, arg := range commandLine(pid) {
+		for _, pid := range process.Processes() {
+			for _, arg := range process.CommandLine(pid) {
 				if pid != os.Getpid() && strings.Contains(arg, path) {
 					return paths, fmt.Sprintf("process %d has %s on its command line", pid, path)
 				}

@@ -46,7 +46,7 @@ func (v *vm) acpiStop(ctx context.Context) (err error) {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, monitor.ErrDisconnected) && r.proc.wait(exitTime):
+	case errors.Is(err, monitor.ErrDisconnected) && r.proc.Wait(exitTime):
 		return nil // it went off meanwhile: by the button, or it would have in a moment
 	case ctx.Err() != nil:
 		return fault.Interrupted(op, v.machine.Name, ctx, "pressing the power button")

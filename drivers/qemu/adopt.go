@@ -44,7 +44,7 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 	defer cancel()
 	m, err := r.master(ctx)
 	if err != nil {
-		v.log.Warn("the machine's monitor does not answer", "pid", p.pid, "error", err)
+		v.log.Warn("the machine's monitor does not answer", "pid", p.PID, "error", err)
 	} else if l.Phase == phaseStarting && !l.Booted {
 		// Its driver ended while it loaded. What it stands in now it has from the snapshot.
 		if state, err := queryStatus(ctx, m); err == nil {
@@ -58,7 +58,7 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 	if err == nil && r.dumping {
 		r.dumpLeft(ctx, m)
 	}
-	if err := r.note(func(l *ledger) { l.PID, l.Start, l.Phase = p.pid, p.start, r.settled() }); err != nil {
+	if err := r.note(func(l *ledger) { l.PID, l.Start, l.Phase = p.PID, p.Start, r.settled() }); err != nil {
 		v.log.Debug("the machine's ledger is not up to date", "error", err)
 	}
 	v.set(func() { v.run = r })
@@ -66,6 +66,6 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 	if c := r.ledger.Capture; c != nil {
 		v.d.watchers.Go(func() { r.boundCapture(c) })
 	}
-	v.log.Info("took over the running machine", "pid", p.pid, "from", l.Owner)
+	v.log.Info("took over the running machine", "pid", p.PID, "from", l.Owner)
 	return nil
 }

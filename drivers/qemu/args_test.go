@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/internal/require"
 )
 
@@ -210,16 +211,16 @@ func TestTheOptionTableAgreesWithTheRealQEMU(t *testing.T) {
 			continue // these do not get to the next argument, or leave a process
 		}
 		// The second argument is this option's value, or the first option that does not exist.
-		p, err := spawn(s.config.QEMU, []string{"-" + name, "-no-such-option", "-nor-this"}, nil, nil)
+		p, err := process.Spawn(s.config.QEMU, []string{"-" + name, "-no-such-option", "-nor-this"}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !p.wait(cleanupTime) {
-			p.kill()
-			p.wait(cleanupTime)
+		if !p.Wait(cleanupTime) {
+			p.Kill()
+			p.Wait(cleanupTime)
 		}
-		said := p.tail()
-		p.release()
+		said := p.Tail()
+		p.Release()
 		if strings.Contains(said, "-"+name+": invalid option") {
 			continue // of another version of QEMU
 		}

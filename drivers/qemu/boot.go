@@ -26,7 +26,7 @@ func (r *run) boot(outer context.Context) error {
 	defer gone(nil)
 	go func() {
 		select {
-		case <-r.proc.gone:
+		case <-r.proc.Gone:
 			gone(errProcessGone)
 		case <-ctx.Done():
 		}
@@ -67,10 +67,10 @@ func (r *run) bootError(outer, ctx context.Context, err error) error {
 		return fault.Interrupted(op, name, outer, "starting the machine")
 	}
 	if errors.Is(context.Cause(ctx), errLoadTimeout) {
-		return fault.Fail(op, name, machinery.ErrHypervisor, fault.Words(r.proc.tail()), "the machine did not run after %v and was ended", r.v.d.config.LoadTimeout)
+		return fault.Fail(op, name, machinery.ErrHypervisor, fault.Words(r.proc.Tail()), "the machine did not run after %v and was ended", r.v.d.config.LoadTimeout)
 	}
-	if r.proc.wait(time.Second) { // a connection that QEMU closed is most often a process that ends
-		said := r.v.withoutSandbox(fault.Words(r.proc.tail()))
+	if r.proc.Wait(time.Second) { // a connection that QEMU closed is most often a process that ends
+		said := r.v.withoutSandbox(fault.Words(r.proc.Tail()))
 		if said == nil {
 			said = errors.New("it said nothing")
 		}

@@ -231,7 +231,7 @@ func (v *vm) stopCapture(ctx context.Context) (err error) {
 		return v.wrongState(op, machinery.ErrStateReached, status, "no capture is under way; the machine is %s")
 	}
 	c := r.ledger.Capture
-	if c.Method == CaptureFilterDump && !r.proc.over() {
+	if c.Method == CaptureFilterDump && !r.proc.Over() {
 		if err := r.removeFilters(ctx, c); err != nil {
 			return r.captureError(ctx, op, fmt.Errorf("the capture goes on: %w", err))
 		}

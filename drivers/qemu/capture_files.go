@@ -235,11 +235,9 @@ func (v *vm) finishCapture(r *run) error {
 		return nil
 	}
 	err := c.finish(true)
-	if r.proc.output != nil {
-		// QEMU 7.2.22 says so when it cannot write, and records no more.
-		if text := r.proc.tail(); strings.Contains(text, "network dump write error") && !errors.Is(err, errCutShort) {
-			err = errors.Join(err, errCutShort)
-		}
+	// QEMU 7.2.22 says so when it cannot write, and records no more.
+	if strings.Contains(r.proc.Tail(), "network dump write error") && !errors.Is(err, errCutShort) {
+		err = errors.Join(err, errCutShort)
 	}
 	if err != nil {
 		v.log.Warn("the machine's capture is not as it should be", "path", c.Path, "error", err)
@@ -279,7 +277,7 @@ func (r *run) boundCapture(c *captured) {
 	for {
 		select {
 		case <-ticker.C:
-		case <-r.proc.gone:
+		case <-r.proc.Gone:
 			return
 		case <-r.released:
 			return

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/tcpdump"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -36,7 +36,7 @@ type tool struct {
 	// Output is the file that it records to.
 	Output string `json:"output"`
 
-	proc *process // nil until it was started or found
+	proc *process.Process // nil until it was started or found
 }
 
 func (v *vm) tcpdumpArgs(a *armed) ([]string, error) {
@@ -50,7 +50,7 @@ func (r *run) startTcpdump(ctx context.Context, a *armed, c *captured, to *os.Fi
 	if err != nil {
 		return err
 	}
-	boot, err := bootID()
+	boot, err := process.BootID()
 	if err != nil {
 		return err
 	}
@@ -59,26 +59,26 @@ func (r *run) startTcpdump(ctx context.Context, a *armed, c *captured, to *os.Fi
 	if err := r.note(func(*ledger) { c.Tool = t }); err != nil {
 		return err
 	}
-	p, err := spawning{path: v.d.config.Tcpdump, args: args, stdout: to, by: v.d.starter}.do()
+	p, err := process.Spawning{Path: v.d.config.Tcpdump, Args: args, Stdout: to, By: v.d.starter}.Do()
 	if err != nil {
 		return fmt.Errorf("tcpdump cannot be started: %w", err)
 	}
-	limitFile(p.pid, c.MaxBytes)
-	if err := r.note(func(*ledger) { t.PID, t.Start, t.proc = p.pid, p.start, p }); err != nil {
+	limitFile(p.PID, c.MaxBytes)
+	if err := r.note(func(*ledger) { t.PID, t.Start, t.proc = p.PID, p.Start, p }); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, tcpdumpReady, fmt.Errorf("tcpdump did not record after %v", tcpdumpReady))
 	defer cancel()
 	ticker := time.NewTicker(readyAsk)
 	defer ticker.Stop()
-	for !tcpdump.Ready(p.tail()) {
+	for !tcpdump.Ready(p.Tail()) {
 		select {
-		case <-p.gone:
-			said := fault.Words(p.tail())
+		case <-p.Gone:
+			said := fault.Words(p.Tail())
 			if said == nil {
 				said = errors.New("it said nothing")
 			}
-			return fmt.Errorf("%s ended (%v): %w", v.d.config.Tcpdump, p.ending, said)
+			return fmt.Errorf("%s ended (%v): %w", v.d.config.Tcpdump, p.Ending, said)
 		case <-ticker.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -88,7 +88,7 @@ func (r *run) startTcpdump(ctx context.Context, a *armed, c *captured, to *os.Fi
 }
 
 // find is the process, looked for in the ledger's words if need be; nil if it has ended.
-func (t *tool) find() *process {
+func (t *tool) find() *process.Process {
 	if t.proc != nil {
 		return t.proc
 	}
@@ -99,8 +99,8 @@ func (t *tool) find() *process {
 	}
 	// Another one could have the same arguments, but not the same file. Where that cannot be seen, as of a program with capabilities,
 	// the arguments and the start time have to do.
-	if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", p.pid)); err == nil && to != t.Output && to != t.Output+" (deleted)" {
-		p.release()
+	if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", p.PID)); err == nil && to != t.Output && to != t.Output+" (deleted)" {
+		p.Release()
 		return nil
 	}
 	t.proc = p
@@ -110,7 +110,7 @@ func (t *tool) find() *process {
 // stop tells it to write what it has and to end.
 func (t *tool) stop() {
 	if p := t.find(); p != nil {
-		p.interrupt()
+		p.Interrupt()
 	}
 }
 
@@ -124,22 +124,22 @@ func (t *tool) end() error {
 		return errors.New("tcpdump had ended before the capture did")
 	}
 	defer t.release()
-	early := p.over()
+	early := p.Over()
 	if !early {
 		t.settle()
 	}
-	p.interrupt()
-	if !p.wait(tcpdumpEnd) {
-		p.kill()
-		if !p.wait(cleanupTime) {
-			return fmt.Errorf("tcpdump (process %d) does not end even when it is killed", p.pid)
+	p.Interrupt()
+	if !p.Wait(tcpdumpEnd) {
+		p.Kill()
+		if !p.Wait(cleanupTime) {
+			return fmt.Errorf("tcpdump (process %d) does not end even when it is killed", p.PID)
 		}
 		return nil
 	}
 	// One that is told to end has the exit status 0, so that this is seen of one that was ending already.
-	if early || p.ending.known && (p.ending.signal != 0 || p.ending.code != 0) {
-		err := fmt.Errorf("tcpdump had ended before the capture did (%v)", p.ending)
-		if said := fault.Words(p.tail()); said != nil {
+	if early || p.Ending.Known && (p.Ending.Signal != 0 || p.Ending.Code != 0) {
+		err := fmt.Errorf("tcpdump had ended before the capture did (%v)", p.Ending)
+		if said := fault.Words(p.Tail()); said != nil {
 			err = fmt.Errorf("%w: %w", err, said)
 		}
 		return err
@@ -162,16 +162,7 @@ func (t *tool) settle() {
 // release lets go of it.
 func (t *tool) release() {
 	if t != nil && t.proc != nil {
-		t.proc.release()
+		t.proc.Release()
 		t.proc = nil
 	}
-}
-
-// interrupt tells a process to end in good order.
-func (p *process) interrupt() {
-	raw, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), unix.SIGINT, nil, 0) })
 }

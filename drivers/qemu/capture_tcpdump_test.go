@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/internal/require"
 	"github.com/machineries/machineries/machinery"
 )
@@ -62,8 +63,8 @@ func hears(t *testing.T, addresses ...string) {
 
 // tcpdumps are the processes that record for the address.
 func tcpdumps() (pids []int) {
-	for _, pid := range processes() {
-		if line := strings.Join(commandLine(pid), " "); strings.Contains(line, "host 127.77.31.9") {
+	for _, pid := range process.Processes() {
+		if line := strings.Join(process.CommandLine(pid), " "); strings.Contains(line, "host 127.77.31.9") {
 			pids = append(pids, pid)
 		}
 	}
@@ -120,7 +121,7 @@ func TestTcpdumpSurvivesItsDriverAndIsEndedByTheNext(t *testing.T) {
 			if err := m.StartCapture(limit(t), "vm", machinery.Capture{Path: path}); err != nil {
 				t.Fatal(err)
 			}
-			pid := m.byName["vm"].run.proc.pid
+			pid := m.byName["vm"].run.proc.PID
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -158,7 +159,7 @@ func TestTcpdumpSurvivesItsDriverAndIsEndedByTheNext(t *testing.T) {
 			default:
 				proc, _ := os.FindProcess(pid)
 				proc.Kill()
-				until(t, "the end of QEMU", func() bool { return len(commandLine(pid)) == 0 })
+				until(t, "the end of QEMU", func() bool { return len(process.CommandLine(pid)) == 0 })
 				mustKind(t, again.Stop(limit(t), "vm"), machinery.ErrStateReached)
 			}
 			if got := recorded(t, path); !has(got, "nobody looks") {

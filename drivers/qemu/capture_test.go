@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/internal/pcap"
 	"github.com/machineries/machineries/internal/require"
 	"github.com/machineries/machineries/machinery"
@@ -323,7 +324,7 @@ func TestWhoeverTakesTheMachineOverFinishesItsCapture(t *testing.T) {
 				t.Fatal(err)
 			}
 			conn := p.conn()
-			pid := m.byName["vm"].run.proc.pid
+			pid := m.byName["vm"].run.proc.PID
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -334,7 +335,7 @@ func TestWhoeverTakesTheMachineOverFinishesItsCapture(t *testing.T) {
 			case "killed":
 				proc, _ := os.FindProcess(pid)
 				proc.Kill()
-				until(t, "the end of QEMU", func() bool { return len(commandLine(pid)) == 0 })
+				until(t, "the end of QEMU", func() bool { return len(process.CommandLine(pid)) == 0 })
 				mustKind(t, again.StopCapture(limit(t), "vm"), machinery.ErrStateReached)
 			case "stop":
 				if err := again.Stop(limit(t), "vm"); err != nil {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/internal/qcow2"
 	"github.com/machineries/machineries/machinery"
 )
@@ -214,7 +215,7 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	boot, _ := bootID()
+	boot, _ := process.BootID()
 	args := append(v.commandLine(), incoming()...)
 	var files []*os.File
 	for _, name := range []string{qmpSocket, readSocket} {
@@ -224,14 +225,14 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 		}
 		files = append(files, f)
 	}
-	if r.proc, err = spawn(m.config.QEMU, args, append(files, feed.file), nil); err != nil {
+	if r.proc, err = process.Spawn(m.config.QEMU, args, append(files, feed.file), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range files {
 		f.Close()
 	}
 	if err := r.note(func(l *ledger) {
-		l.Boot, l.Args, l.Digest, l.PID, l.Start = boot, len(args), digest(args), r.proc.pid, r.proc.start
+		l.Boot, l.Args, l.Digest, l.PID, l.Start = boot, len(args), digest(args), r.proc.PID, r.proc.Start
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/oplog"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 	"github.com/machineries/machineries/machinery/config"
@@ -36,7 +37,7 @@ type Machinery struct {
 	config      Config // with the defaults in place
 	runtimeDir  string
 	endMachines bool
-	starter     *starter // with endMachines
+	starter     *process.Starter // with endMachines
 	log         *slog.Logger
 
 	machines []*vm
@@ -132,7 +133,7 @@ func (d *Machinery) Monitor(ctx context.Context, name string) (*monitor.Monitor,
 	v.mu.Lock()
 	r, doing := v.run, v.doing
 	v.mu.Unlock()
-	if r == nil || doing != "" || r.proc.over() {
+	if r == nil || doing != "" || r.proc.Over() {
 		return nil, fault.Fail(op, name, machinery.ErrUnexpectedState, nil, "the machine is not running under this driver")
 	}
 	m, err := r.master(ctx)
@@ -203,7 +204,7 @@ func (d *Machinery) end(last func(*vm) error) error {
 	all.Wait()
 	d.watchers.Wait()
 	if d.starter != nil {
-		d.starter.stop()
+		d.starter.Stop()
 	}
 	return errors.Join(failed...)
 }

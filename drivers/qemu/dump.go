@@ -232,7 +232,7 @@ func (r *run) awaitDump(ctx context.Context, progress func(done, total int64)) e
 			if over, err = r.askDump(ctx, progress); err != nil {
 				return err
 			}
-		case <-r.proc.gone:
+		case <-r.proc.Gone:
 			return errProcessGone
 		case <-ctx.Done():
 			return ctx.Err()
@@ -314,7 +314,7 @@ func (r *run) giveUpDump(ctx context.Context, file *outfile.Target, err error) e
 	dumping := r.dumping
 	r.mu.Unlock()
 	cause := context.Cause(ctx)
-	if !dumping || errors.Is(cause, turns.ErrStopped) || r.proc.over() {
+	if !dumping || errors.Is(cause, turns.ErrStopped) || r.proc.Over() {
 		return err // nothing to wait for, or QEMU is about to be ended
 	}
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), spoilTime)
@@ -338,8 +338,8 @@ func (r *run) dumpError(ctx context.Context, err error) error {
 		return fault.Fail(op, name, machinery.ErrHypervisor, failure, "QEMU could not dump the memory")
 	case ctx.Err() != nil:
 		return fault.Interrupted(op, name, ctx, "dumping the memory")
-	case errors.Is(err, errProcessGone), r.proc.wait(exitTime):
-		return fault.Fail(op, name, machinery.ErrHypervisor, fault.Words(r.proc.tail()), "QEMU ended (%v) while it dumped the memory", r.howEnded())
+	case errors.Is(err, errProcessGone), r.proc.Wait(exitTime):
+		return fault.Fail(op, name, machinery.ErrHypervisor, fault.Words(r.proc.Tail()), "QEMU ended (%v) while it dumped the memory", r.howEnded())
 	}
 	return fault.Fail(op, name, machinery.ErrConnection, err, "QEMU was not heard of while it dumped the memory")
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
 )
@@ -73,22 +74,22 @@ func TestADescriptorThatTheProgramHasNotMarkedDoesNotReachQEMU(t *testing.T) {
 
 // The two ways are for kernels with and without a call for it.
 func TestEachWayToADescriptorTableKeepsDescriptorsBack(t *testing.T) {
-	for name, own := range map[string]func() error{"by one call": ownDescriptors, "by hand": ownDescriptorsByHand} {
+	for name, own := range map[string]func() error{"by one call": process.OwnDescriptors, "by hand": process.OwnDescriptorsByHand} {
 		t.Run(name, func(t *testing.T) {
 			path := leak(t, newSite(t))
 			marked := make(chan []string)
-			onOwnThread(func() {
+			process.OnOwnThread(func() {
 				var found []string
 				if err := own(); err != nil {
 					found = append(found, err.Error())
 				}
-				fds, err := threadDescriptors()
+				fds, err := process.ThreadDescriptors()
 				if err != nil {
 					found = append(found, err.Error())
 				}
 				for _, fd := range fds {
 					flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-					if target, _ := os.Readlink(fmt.Sprintf("%s/%d", threadFDs, fd)); err == nil && flags&unix.FD_CLOEXEC == 0 || target == path && err != nil {
+					if target, _ := os.Readlink(fmt.Sprintf("%s/%d", process.ThreadFDs, fd)); err == nil && flags&unix.FD_CLOEXEC == 0 || target == path && err != nil {
 						found = append(found, fmt.Sprintf("descriptor %d (%s) is passed on", fd, target))
 					}
 				}
@@ -118,12 +119,12 @@ func TestAThreadThatStaysKeepsNothingOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer far.Close()
-	by := newStarter()
-	p, err := spawn("/bin/sleep", []string{"60"}, nil, by)
+	by := process.NewStarter()
+	p, err := process.Spawn("/bin/sleep", []string{"60"}, nil, by)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.release()
+	defer p.Release()
 	near.Close()
 	_ = far.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if _, err := far.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "EOF") {
@@ -131,22 +132,22 @@ func TestAThreadThatStaysKeepsNothingOpen(t *testing.T) {
 	}
 	// Goroutines and timers work as before beside such a thread.
 	<-time.After(time.Millisecond)
-	by.stop()
+	by.Stop()
 	select {
-	case <-p.gone:
-		if p.ending.signal != syscall.SIGKILL {
-			t.Errorf("it ended with %v", p.ending)
+	case <-p.Gone:
+		if p.Ending.Signal != syscall.SIGKILL {
+			t.Errorf("it ended with %v", p.Ending)
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("the process outlives its starter")
-		p.kill()
+		p.Kill()
 	}
 }
 
 func TestTheEnvironmentHasNoSecrets(t *testing.T) {
 	t.Setenv("MISP_API_KEY", "secret")
 	t.Setenv("LC_ALL", "C")
-	env := environment()
+	env := process.Environment()
 	if slices.Contains(env, "MISP_API_KEY=secret") {
 		t.Error("a key is passed on")
 	}
@@ -182,7 +183,7 @@ func TestAQEMUThatCrashesLeavesNoCoreFile(t *testing.T) {
 		v.mu.Lock()
 		p := v.run.proc
 		v.mu.Unlock()
-		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.pid))
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.PID))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,34 +191,12 @@ func TestAQEMUThatCrashesLeavesNoCoreFile(t *testing.T) {
 			t.Errorf("QEMU's limits are\n%s", limits)
 		}
 		// A child that dumped core says so to its parent.
-		if err := syscall.Kill(p.pid, signal); err != nil {
+		if err := syscall.Kill(p.PID, signal); err != nil {
 			t.Fatal(err)
 		}
-		<-p.gone
-		if p.ending.signal != signal || p.ending.core {
-			t.Errorf("it ended with %v, core file %v", p.ending, p.ending.core)
+		<-p.Gone
+		if p.Ending.Signal != signal || p.Ending.Core {
+			t.Errorf("it ended with %v, core file %v", p.Ending, p.Ending.Core)
 		}
-	}
-}
-
-func BenchmarkStartingAProgram(b *testing.B) {
-	f := forking{path: "/bin/true"}
-	for name, start := range map[string]func() (int, error){
-		"on a thread of its own": f.do,
-		"on any thread": func() (int, error) {
-			return syscall.ForkExec(f.path, []string{f.path}, &syscall.ProcAttr{})
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				pid, err := start()
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := unix.Wait4(pid, nil, 0, nil); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }

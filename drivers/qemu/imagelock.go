@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/internal/qcow2"
 	"golang.org/x/sys/unix"
 )
@@ -100,7 +101,7 @@ func writers(f *os.File) string {
 		return ""
 	}
 	var found []string
-	for _, pid := range processes() {
+	for _, pid := range process.Processes() {
 		dir := fmt.Sprintf("/proc/%d/", pid)
 		open, _ := os.ReadDir(dir + "fd")
 		for _, fd := range open {

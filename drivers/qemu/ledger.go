@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 )
 
@@ -117,8 +118,8 @@ func readLedger(dir string) (*ledger, error) {
 }
 
 // process finds the QEMU that the ledger speaks of. It returns os.ErrProcessDone if that has ended, or never was.
-func (l *ledger) process() (*process, error) {
-	boot, err := bootID()
+func (l *ledger) process() (*process.Process, error) {
+	boot, err := process.BootID()
 	if err != nil {
 		return nil, err
 	}
@@ -128,19 +129,19 @@ func (l *ledger) process() (*process, error) {
 	if l.PID == 0 {
 		return l.search()
 	}
-	p, err := attach(l.PID, l.Start)
+	p, err := process.Attach(l.PID, l.Start)
 	if errors.Is(err, os.ErrProcessDone) {
 		return l.search() // a wrapper may have ended that did not become QEMU but started it
 	}
 	if err != nil {
 		return nil, err
 	}
-	command := commandLine(l.PID)
-	if len(command) == 0 && !p.wait(exitTime) {
+	command := process.CommandLine(l.PID)
+	if len(command) == 0 && !p.Wait(exitTime) {
 		return p, nil // it is ending: its memory is gone already, and its locks are not
 	}
 	if !l.matches(command) {
-		p.release()
+		p.Release()
 		return l.search()
 	}
 	return p, nil
@@ -149,16 +150,16 @@ func (l *ledger) process() (*process, error) {
 // search looks for the QEMU of a driver that died between starting it and noting its id, or whose id is not the noted one. The path
 // of the disposable disk is among its arguments, so there is no other one like it. Between fork and exec it cannot be found; until
 // then it has its driver's lock on the machine, which nobody else can take (flock is the file's, not the process's).
-func (l *ledger) search() (*process, error) {
-	for _, pid := range processes() {
-		if pid == os.Getpid() || !ours(pid) || !l.matches(commandLine(pid)) {
+func (l *ledger) search() (*process.Process, error) {
+	for _, pid := range process.Processes() {
+		if pid == os.Getpid() || !process.Ours(pid) || !l.matches(process.CommandLine(pid)) {
 			continue
 		}
-		start, err := startTime(pid)
+		start, err := process.StartTime(pid)
 		if err != nil {
 			continue
 		}
-		if p, err := attach(pid, start); err == nil {
+		if p, err := process.Attach(pid, start); err == nil {
 			return p, nil
 		}
 	}

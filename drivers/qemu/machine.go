@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/internal/watching"
@@ -64,7 +65,7 @@ func (v *vm) set(change func()) {
 
 // claim takes the machine's lock, for a machine that this driver does not hold. If another driver left its QEMU running, p is
 // that; what a dead one left is removed.
-func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) {
+func (v *vm) claim(op machinery.Op) (h *hold, p *process.Process, l *ledger, err error) {
 	h, err = acquire(v.dir)
 	if err != nil {
 		if busy, is := errors.AsType[*rundir.HeldError](err); is {
@@ -148,20 +149,20 @@ func (v *vm) detach() {
 	if r == nil {
 		return
 	}
-	if r.proc.over() {
+	if r.proc.Over() {
 		v.wentOff(r)
 		return
 	}
 	r.let()
 	r.hold.Unlock()
 	v.set(func() { v.run = nil })
-	v.log.Info("let go of the running machine", "pid", r.proc.pid)
+	v.log.Info("let go of the running machine", "pid", r.proc.PID)
 }
 
 // watch clears up when QEMU ends by itself, because the guest switched itself off or somebody ended it.
 func (v *vm) watch(r *run) {
 	select {
-	case <-r.proc.gone:
+	case <-r.proc.Gone:
 	case <-r.released:
 		return
 	}
@@ -177,9 +178,9 @@ func (v *vm) watch(r *run) {
 
 // wentOff clears up after a QEMU that has ended by itself.
 func (v *vm) wentOff(r *run) {
-	r.proc.wait(cleanupTime)
+	r.proc.Wait(cleanupTime)
 	reason := r.whyGone()
-	v.log.Info("the machine went off", "pid", r.proc.pid, "reason", reason)
+	v.log.Info("the machine went off", "pid", r.proc.PID, "reason", reason)
 	if err := v.clear(r); err != nil {
 		v.log.Warn("something of the machine's run could not be removed", "error", err)
 	}

@@ -18,7 +18,7 @@ func TestAKilledMachineWithTwoOverlaysIsClearedUpByTheNextDriver(t *testing.T) {
 	if err := first.RestoreStart(limit(t), "vm"); err != nil {
 		t.Fatal(err)
 	}
-	pid := first.byName["vm"].run.proc.pid
+	pid := first.byName["vm"].run.proc.PID
 	overlays := first.byName["vm"].overlays
 	if err := first.Close(); err != nil {
 		t.Fatal(err)

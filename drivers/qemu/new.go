@@ -15,6 +15,7 @@ import (
 
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/outfile"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -88,7 +89,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		}
 	}
 	if d.endMachines {
-		d.starter = newStarter()
+		d.starter = process.NewStarter()
 	}
 	return d, nil
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
 )
@@ -254,15 +255,15 @@ func mustLive(t *testing.T, cmd *exec.Cmd) {
 
 // attachNow is whether a process lives, and is no zombie.
 func attachNow(pid int) (uint64, error) {
-	start, err := startTime(pid)
+	start, err := process.StartTime(pid)
 	if err != nil {
 		return 0, err
 	}
-	p, err := attach(pid, start)
+	p, err := process.Attach(pid, start)
 	if err != nil {
 		return 0, err
 	}
-	p.release()
+	p.Release()
 	return start, nil
 }
 
@@ -319,17 +320,17 @@ func TestAStrangerWithTheSameProcessIDIsLeftAlone(t *testing.T) {
 // endProcess kills a process of this test's machines and waits for its end.
 func endProcess(t *testing.T, pid int) {
 	t.Helper()
-	start, err := startTime(pid)
+	start, err := process.StartTime(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := attach(pid, start)
+	p, err := process.Attach(pid, start)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.release()
-	p.kill()
-	if !p.wait(cleanupTime) {
+	defer p.Release()
+	p.Kill()
+	if !p.Wait(cleanupTime) {
 		t.Errorf("process %d does not end", pid)
 	}
 }
@@ -430,7 +431,7 @@ func TestAQEMUWhoseIDWasNeverNotedIsFoundByItsCommandLine(t *testing.T) {
 }
 
 func mustStart(t *testing.T) uint64 {
-	start, err := startTime(os.Getpid())
+	start, err := process.StartTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

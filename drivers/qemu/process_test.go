@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -75,56 +76,56 @@ func TestWhatAProgramInheritsIsListedFrom3On(t *testing.T) {
 		defer f.Close()
 		files = append(files, f)
 	}
-	p, err := spawn(s.config.QEMU, nil, files, nil)
+	p, err := process.Spawn(s.config.QEMU, nil, files, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-p.gone
-	defer p.release()
-	if p.ending.String() != "exit status 4" {
-		t.Errorf("it ended with %v", p.ending)
+	<-p.Gone
+	defer p.Release()
+	if p.Ending.String() != "exit status 4" {
+		t.Errorf("it ended with %v", p.Ending)
 	}
 	var opened []string
-	for line := range strings.Lines(p.tail()) {
+	for line := range strings.Lines(p.Tail()) {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, s.dir) && line != s.config.QEMU {
 			opened = append(opened, filepath.Base(line))
 		}
 	}
 	if strings.Join(opened, " ") != "a b" {
-		t.Errorf("it has %q open, said %q", opened, p.tail())
+		t.Errorf("it has %q open, said %q", opened, p.Tail())
 	}
 }
 
 func TestAProcessIsFoundAgainByItsIDAndStartTimeAlone(t *testing.T) {
-	p, err := spawn("/bin/sleep", []string{"60"}, nil, nil)
+	p, err := process.Spawn("/bin/sleep", []string{"60"}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.release()
-	if _, err := attach(p.pid, p.start+1); err != os.ErrProcessDone {
+	defer p.Release()
+	if _, err := process.Attach(p.PID, p.Start+1); err != os.ErrProcessDone {
 		t.Errorf("with another start time: %v", err)
 	}
-	again, err := attach(p.pid, p.start)
+	again, err := process.Attach(p.PID, p.Start)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.release()
-	if again.over() {
+	defer again.Release()
+	if again.Over() {
 		t.Error("a living process is over")
 	}
-	again.kill()
-	<-p.gone
-	<-again.gone
-	for _, end := range []ending{p.ending, again.ending} {
+	again.Kill()
+	<-p.Gone
+	<-again.Gone
+	for _, end := range []process.Ending{p.Ending, again.Ending} {
 		// Whichever saw it first has the exit status.
-		if end.known && end.signal != syscall.SIGKILL {
+		if end.Known && end.Signal != syscall.SIGKILL {
 			t.Errorf("it ended with %v", end)
 		}
 	}
-	if _, err := attach(p.pid, p.start); err != os.ErrProcessDone {
+	if _, err := process.Attach(p.PID, p.Start); err != os.ErrProcessDone {
 		t.Errorf("after its end: %v", err)
 	}
-	if _, err := attach(1<<30, 1); err != os.ErrProcessDone {
+	if _, err := process.Attach(1<<30, 1); err != os.ErrProcessDone {
 		t.Errorf("a process that cannot be: %v", err)
 	}
 }
@@ -139,15 +140,15 @@ func TestTheStartTimeIsReadWhateverTheProgramIsCalled(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	p, err := spawn(path, []string{"60"}, nil, nil)
+	p, err := process.Spawn(path, []string{"60"}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.release()
+	defer p.Release()
 	mine := mustStart(t)
-	if p.start < mine || p.start > mine+100*60*60 {
-		t.Errorf("it started at tick %d, this process at %d", p.start, mine)
+	if p.Start < mine || p.Start > mine+100*60*60 {
+		t.Errorf("it started at tick %d, this process at %d", p.Start, mine)
 	}
-	p.kill()
-	<-p.gone
+	p.Kill()
+	<-p.Gone
 }

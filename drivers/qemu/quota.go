@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -19,29 +20,20 @@ import (
 // quotaTime is how long a machine whose disk is full may take to be paused.
 const quotaTime = cleanupTime
 
-// limitFiles sets how long the files of a process may become. The hard limit stays, so that it can be raised again.
-func limitFiles(pid int, bytes uint64) error {
-	var was unix.Rlimit
-	if err := unix.Prlimit(pid, unix.RLIMIT_FSIZE, nil, &was); err != nil {
-		return err
-	}
-	return unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: min(bytes, was.Max), Max: was.Max}, nil)
-}
-
 // withoutQuota lets QEMU write a file of any length until restore is called.
 func (r *run) withoutQuota() (restore func()) {
 	var was unix.Rlimit
-	if r.proc.over() || unix.Prlimit(r.proc.pid, unix.RLIMIT_FSIZE, nil, &was) != nil || was.Cur == was.Max {
+	if r.proc.Over() || unix.Prlimit(r.proc.PID, unix.RLIMIT_FSIZE, nil, &was) != nil || was.Cur == was.Max {
 		return func() {}
 	}
-	if err := limitFiles(r.proc.pid, math.MaxUint64); err != nil {
+	if err := process.LimitFiles(r.proc.PID, math.MaxUint64); err != nil {
 		r.v.log.Warn("the limit for files is in force for a memory dump too", "error", err)
 	}
 	return func() {
-		if r.proc.over() {
+		if r.proc.Over() {
 			return
 		}
-		if err := limitFiles(r.proc.pid, was.Cur); err != nil {
+		if err := process.LimitFiles(r.proc.PID, was.Cur); err != nil {
 			r.v.log.Warn("the limit for files is not in force any more", "error", err)
 		}
 	}

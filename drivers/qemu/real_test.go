@@ -18,6 +18,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/internal/require"
 	"github.com/machineries/machineries/machinery"
@@ -244,10 +245,10 @@ func (s *site) clean() {
 			s.t.Errorf("%s is left in %s", e.Name(), dir)
 		}
 	}
-	for _, pid := range processes() {
-		for _, arg := range commandLine(pid) {
+	for _, pid := range process.Processes() {
+		for _, arg := range process.CommandLine(pid) {
 			if bytes.Contains([]byte(arg), []byte(s.dir)) && pid != os.Getpid() {
-				s.t.Errorf("process %d is left: %q", pid, commandLine(pid))
+				s.t.Errorf("process %d is left: %q", pid, process.CommandLine(pid))
 				break
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/machinery"
 )
@@ -37,7 +38,7 @@ func (v *vm) restore(ctx context.Context) error { return v.begin(ctx, machinery.
 // begin starts the machine, from its snapshot or, for NoRestoreStart, by booting it.
 func (v *vm) begin(ctx context.Context, op machinery.Op) error {
 	if r := v.run; r != nil {
-		if !r.proc.over() {
+		if !r.proc.Over() {
 			if err := v.notOff(ctx, op); err != nil {
 				return err
 			}
@@ -53,7 +54,7 @@ func (v *vm) begin(ctx context.Context, op machinery.Op) error {
 		if h = claimed; p == nil {
 			break
 		}
-		p.release()
+		p.Release()
 		h.Unlock()
 		// A QEMU whose driver died while it loaded may end in this very moment, for want of the rest of the snapshot.
 		if err := v.notOff(ctx, op); err != nil {
@@ -165,7 +166,7 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) 
 	if err != nil {
 		return feed, err
 	}
-	boot, err := bootID()
+	boot, err := process.BootID()
 	if err != nil {
 		return feed, refuse(machinery.ErrDependency, err, "the host's boot cannot be told from others")
 	}
@@ -202,15 +203,15 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) 
 	if err != nil {
 		return feed, err
 	}
-	r.proc, err = spawning{path: v.d.config.QEMU, args: args, files: files, by: v.d.starter, quota: v.d.config.FileQuota}.do()
+	r.proc, err = process.Spawning{Path: v.d.config.QEMU, Args: args, Files: files, By: v.d.starter, Quota: v.d.config.FileQuota}.Do()
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && fileThere(v.d.config.QEMU) {
 			return feed, refuse(machinery.ErrHypervisor, err, "QEMU cannot be started: %s is there, but the interpreter that its first line names, or the loader that it needs, does not exist", v.d.config.QEMU)
 		}
 		return feed, refuse(machinery.ErrHypervisor, err, "QEMU cannot be started")
 	}
-	v.log.Debug("QEMU started", "pid", r.proc.pid)
-	err = r.note(func(l *ledger) { l.PID, l.Start = r.proc.pid, r.proc.start })
+	v.log.Debug("QEMU started", "pid", r.proc.PID)
+	err = r.note(func(l *ledger) { l.PID, l.Start = r.proc.PID, r.proc.Start })
 	if err != nil {
 		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
 	}
@@ -246,7 +247,7 @@ func (r *run) load(outer context.Context, f *feed) error {
 		unpacked := f.done
 		for {
 			select {
-			case <-r.proc.gone:
+			case <-r.proc.Gone:
 				cancel(errProcessGone)
 				return
 			case <-unpacked:
@@ -280,7 +281,7 @@ func (r *run) load(outer context.Context, f *feed) error {
 		return r.loadError(outer, ctx, f, err)
 	}
 	if standing != "" {
-		said := r.proc.tail()
+		said := r.proc.Tail()
 		if why := r.v.inactive(r.ledger.Overlays, said); why != "" {
 			return fault.Fail(machinery.OpRestoreStart, r.v.machine.Name, machinery.ErrHypervisor, fault.Words(said),
 				"QEMU has loaded the snapshot %s and cannot take the machine's disks into use, %s above %s: %s", r.v.conf.Snapshot, strings.Join(r.ledger.Overlays, ", "), r.v.conf.Disk, why)
@@ -329,7 +330,7 @@ func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
 	}
 	if outer.Err() != nil {
 		e := fault.Interrupted(machinery.OpRestoreStart, name, outer, "loading the snapshot "+path)
-		if said := fault.Words(r.proc.tail()); said != nil && errors.Is(outer.Err(), context.DeadlineExceeded) {
+		if said := fault.Words(r.proc.Tail()); said != nil && errors.Is(outer.Err(), context.DeadlineExceeded) {
 			e.Err = fault.Join([]error{e.Err, fmt.Errorf("QEMU's last words: %w", said)})
 		}
 		return e
@@ -342,11 +343,11 @@ func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
 	default:
 	}
 	if errors.Is(context.Cause(ctx), errLoadTimeout) {
-		return failed(fault.Words(r.proc.tail()), "QEMU had not loaded the snapshot %s after %v and was ended", path, r.v.d.config.LoadTimeout)
+		return failed(fault.Words(r.proc.Tail()), "QEMU had not loaded the snapshot %s after %v and was ended", path, r.v.d.config.LoadTimeout)
 	}
 	// A connection that QEMU closed is most often a process that ends.
-	if r.proc.wait(time.Second) {
-		said := r.v.withoutSandbox(fault.Words(r.proc.tail()))
+	if r.proc.Wait(time.Second) {
+		said := r.v.withoutSandbox(fault.Words(r.proc.Tail()))
 		if said == nil {
 			said = errors.New("it said nothing")
 		}
@@ -358,12 +359,12 @@ func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
 // abandon ends a QEMU whose start failed, and removes what there is of the run.
 func (v *vm) abandon(r *run) error {
 	if r.proc != nil {
-		r.proc.kill()
-		if !r.proc.wait(cleanupTime) {
+		r.proc.Kill()
+		if !r.proc.Wait(cleanupTime) {
 			// It keeps its files, and the lock with it, so that Stop can try again.
 			v.set(func() { v.run = r })
 			v.d.watchers.Go(func() { v.watch(r) })
-			return fmt.Errorf("its process %d does not end even when it is killed", r.proc.pid)
+			return fmt.Errorf("its process %d does not end even when it is killed", r.proc.PID)
 		}
 		r.let()
 	}

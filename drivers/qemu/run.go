@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
@@ -17,7 +18,7 @@ import (
 type run struct {
 	v    *vm
 	hold *hold
-	proc *process
+	proc *process.Process
 
 	migration chan string   // QEMU's last word on the loading of the snapshot: "completed" or "failed"
 	dumped    chan error    // QEMU's last word on a memory dump: nil, or why it failed
@@ -201,7 +202,7 @@ func (r *run) whyGone() string {
 	if reason != "" {
 		return reason
 	}
-	if !r.proc.wait(exitTime) { // that it has ended is known a moment before how
+	if !r.proc.Wait(exitTime) { // that it has ended is known a moment before how
 		return "QEMU ended"
 	}
 	return "QEMU ended: " + r.howEnded()
@@ -222,7 +223,7 @@ func (r *run) let() {
 		_ = m.Close()
 	}
 	r.events.Wait()
-	r.proc.release()
+	r.proc.Release()
 	if c != nil {
 		c.Tool.release()
 	}

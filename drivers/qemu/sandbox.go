@@ -58,8 +58,8 @@ func (v *vm) withoutSandbox(said error) error {
 
 // howEnded is how QEMU ended, with what the sandbox has to do with it.
 func (r *run) howEnded() string {
-	text := r.proc.ending.String()
-	if r.proc.ending.signal == unix.SIGSYS && len(r.v.sandbox) > 0 {
+	text := r.proc.Ending.String()
+	if r.proc.Ending.Signal == unix.SIGSYS && len(r.v.sandbox) > 0 {
 		text += ", because it began something that its sandbox denies: " + strings.Join(r.v.sandbox, " ")
 	}
 	return text

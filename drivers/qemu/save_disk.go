@@ -31,10 +31,10 @@ func (s *saving) disk(ctx context.Context, r *run) (err error) {
 	}
 	// Its disks are at rest since its memory is complete, so that even a QEMU that is killed takes nothing with it.
 	if !r.quit(context.WithoutCancel(ctx)) {
-		r.proc.kill()
+		r.proc.Kill()
 	}
-	if !r.proc.wait(cleanupTime) {
-		return s.fail(machinery.ErrHypervisor, nil, "QEMU (process %d) does not end even when it is killed", r.proc.pid)
+	if !r.proc.Wait(cleanupTime) {
+		return s.fail(machinery.ErrHypervisor, nil, "QEMU (process %d) does not end even when it is killed", r.proc.PID)
 	}
 	defer func() {
 		left := v.clear(r)

@@ -109,7 +109,7 @@ func (s *saving) migrate(ctx context.Context, r *run, out *memoryOut) error {
 		}
 		select {
 		case <-ticker.C:
-		case <-r.proc.gone:
+		case <-r.proc.Gone:
 			return errProcessGone
 		case <-ctx.Done():
 			return ctx.Err()
@@ -142,7 +142,7 @@ func (e *saveFailure) Error() string {
 // giveUp makes the machine what it was before its memory was written. QEMU lets a guest go on by itself that it has stopped for the
 // last part, unless all was written; then cont does it, which takes the disks into use again too (seen on QEMU 7.2.22).
 func (s *saving) giveUp(ctx context.Context, r *run) error {
-	if errors.Is(context.Cause(ctx), turns.ErrStopped) || r.proc.over() {
+	if errors.Is(context.Cause(ctx), turns.ErrStopped) || r.proc.Over() {
 		return nil // it is about to be ended
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
@@ -203,7 +203,7 @@ func (s *saving) memoryError(ctx context.Context, r *run, out *memoryOut, err er
 	case isRefused:
 		return s.fail(machinery.ErrHypervisor, refused, "QEMU does not save the machine")
 	case isFailure && failure.words == "":
-		if said := fault.Words(r.proc.tail()); said != nil {
+		if said := fault.Words(r.proc.Tail()); said != nil {
 			return s.fail(machinery.ErrHypervisor, said, full)
 		}
 		return s.fail(machinery.ErrHypervisor, failure, full)
@@ -211,8 +211,8 @@ func (s *saving) memoryError(ctx context.Context, r *run, out *memoryOut, err er
 		return s.fail(machinery.ErrHypervisor, failure, full)
 	case ctx.Err() != nil:
 		return fault.Interrupted(OpSaveSnapshot, s.v.machine.Name, ctx, "saving the machine's memory")
-	case errors.Is(err, errProcessGone), r.proc.wait(exitTime):
-		return s.fail(machinery.ErrHypervisor, fault.Words(r.proc.tail()), "QEMU ended (%v) while it saved the machine", r.proc.ending)
+	case errors.Is(err, errProcessGone), r.proc.Wait(exitTime):
+		return s.fail(machinery.ErrHypervisor, fault.Words(r.proc.Tail()), "QEMU ended (%v) while it saved the machine", r.proc.Ending)
 	case errors.Is(err, monitor.ErrDisconnected):
 		return s.fail(machinery.ErrConnection, err, "QEMU was not heard of while it saved the machine")
 	}

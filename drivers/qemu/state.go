@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
@@ -35,7 +36,7 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	switch {
 	case doing == phaseStarting:
 		return startingAs(booting), nil
-	case (doing == phaseDumping || doing == phaseSaving) && !r.proc.over():
+	case (doing == phaseDumping || doing == phaseSaving) && !r.proc.Over():
 		return during, nil
 	case doing == phaseStopping:
 		return machinery.Status{State: machinery.StateStopping}, nil
@@ -79,7 +80,7 @@ func (v *vm) stateOfRun(ctx context.Context, r *run) (machinery.Status, error) {
 	}
 	return v.ask(ctx, r.proc, r.means, r.whyGone, func(ctx context.Context) (string, error) {
 		state, err := queryStatus(ctx, m)
-		if errors.Is(err, monitor.ErrClosed) || errors.Is(err, monitor.ErrDisconnected) && !r.proc.wait(exitTime) {
+		if errors.Is(err, monitor.ErrClosed) || errors.Is(err, monitor.ErrDisconnected) && !r.proc.Wait(exitTime) {
 			// The connection broke, or the machine was let go of meanwhile. QEMU may be well.
 			return v.readState(ctx)
 		}
@@ -99,7 +100,7 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 	case err != nil:
 		return machinery.Status{}, fault.AsError(machinery.OpState, v.machine.Name, machinery.ErrHypervisor, err)
 	}
-	defer p.release()
+	defer p.Release()
 	switch {
 	case l.Phase == phaseStarting && isHeld:
 		return startingAs(l.Booted), nil
@@ -125,12 +126,12 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 		}
 		return statusOfRun(state, standing, l.Phase.dumping())
 	}
-	why := func() string { return fmt.Sprintf("its QEMU (process %d) has ended", p.pid) }
+	why := func() string { return fmt.Sprintf("its QEMU (process %d) has ended", p.PID) }
 	status, err := v.ask(ctx, p, means, why, v.readState)
-	if err == nil && status.State == machinery.StatePoweroff && l.PID == p.pid {
+	if err == nil && status.State == machinery.StatePoweroff && l.PID == p.PID {
 		// A wrapper may have ended in this moment that did not become QEMU but started it.
 		if q, err := l.search(); err == nil {
-			defer q.release()
+			defer q.Release()
 			return v.ask(ctx, q, means, why, v.readState)
 		}
 	}
@@ -139,29 +140,29 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 
 // ask finds out the status of a machine whose QEMU is p. means says what a run state means, why says why its QEMU has ended, and
 // query asks for the run state.
-func (v *vm) ask(ctx context.Context, p *process, means func(string) (machinery.Status, error), why func() string, query func(context.Context) (string, error)) (machinery.Status, error) {
+func (v *vm) ask(ctx context.Context, p *process.Process, means func(string) (machinery.Status, error), why func() string, query func(context.Context) (string, error)) (machinery.Status, error) {
 	off := func() machinery.Status {
 		return machinery.Status{State: machinery.StatePoweroff, Reason: why()}
 	}
-	if p.over() {
+	if p.Over() {
 		return off(), nil
 	}
 	began := time.Now()
 	state, err := query(ctx)
 	if errors.Is(err, monitor.ErrDisconnected) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
-		p.wait(exitTime) // a QEMU without a monitor is about to end
+		p.Wait(exitTime) // a QEMU without a monitor is about to end
 	}
 	switch {
 	case err == nil:
 		status, err := means(state)
 		return status, fault.AsError(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err)
-	case p.over():
+	case p.Over():
 		return off(), nil
 	case ctx.Err() != nil && (errors.Is(ctx.Err(), context.Canceled) || time.Since(began) < leastTime):
 		return machinery.Status{}, fault.Interrupted(machinery.OpState, v.machine.Name, ctx, "asking QEMU for the machine's state")
 	}
 	return machinery.Status{State: machinery.StateError, Reason: reasonNoAnswer,
-		Detail: fmt.Sprintf("QEMU (process %d) lives, but: %v", p.pid, err)}, nil
+		Detail: fmt.Sprintf("QEMU (process %d) lives, but: %v", p.PID, err)}, nil
 }
 
 // stateContext bounds a question to QEMU, so that there is an answer before the caller's own time is over.

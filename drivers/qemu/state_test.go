@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -148,12 +149,12 @@ func TestARunStateThatIsNotKnownIsAnErrorAndNoGuess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.remove()
-	boot, err := bootID()
+	boot, err := process.BootID()
 	if err != nil {
 		t.Fatal(err)
 	}
 	// This process stands for QEMU.
-	args := commandLine(os.Getpid())[1:]
+	args := process.CommandLine(os.Getpid())[1:]
 	err = h.write(ledger{Machine: "vm", Phase: phaseSettled, PID: os.Getpid(), Start: mustStart(t), Boot: boot, Args: len(args), Digest: digest(args)})
 	if err != nil {
 		t.Fatal(err)

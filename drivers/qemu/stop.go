@@ -42,7 +42,7 @@ func (v *vm) stopNow(ctx context.Context, cancelled bool) error {
 		}
 	}
 	if r := v.run; r != nil {
-		if !r.proc.over() {
+		if !r.proc.Over() {
 			return v.endRun(ctx, op)
 		}
 		v.wentOff(r)
@@ -70,11 +70,11 @@ func (v *vm) endRun(ctx context.Context, op machinery.Op) error {
 		v.log.Debug("the stop is not in the ledger", "error", err) // as on a full disk; the machine goes off all the same
 	}
 	if !r.quit(ctx) {
-		r.proc.kill()
+		r.proc.Kill()
 	}
-	if !r.proc.wait(cleanupTime) {
+	if !r.proc.Wait(cleanupTime) {
 		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, nil,
-			"QEMU (process %d) does not end even when it is killed: it waits in the kernel, perhaps for a disk or a network file system that does not answer", r.proc.pid)
+			"QEMU (process %d) does not end even when it is killed: it waits in the kernel, perhaps for a disk or a network file system that does not answer", r.proc.PID)
 	}
 	err := v.clear(r)
 	v.set(func() { v.run, v.last = nil, "" })
@@ -101,7 +101,7 @@ func (r *run) quit(ctx context.Context) bool {
 		return false
 	}
 	select {
-	case <-r.proc.gone:
+	case <-r.proc.Gone:
 		return true
 	case <-ctx.Done():
 		return false

@@ -34,7 +34,7 @@ func restored(t *testing.T, snapshot []byte, change ...func(*site)) (*site, *Mac
 	return s, m
 }
 
-func (d *Machinery) pid(name string) int { return d.byName[name].run.proc.pid }
+func (d *Machinery) pid(name string) int { return d.byName[name].run.proc.PID }
 
 // stranger is a connection to the machine's second monitor, as somebody else would have.
 func stranger(t *testing.T, m *Machinery, command string, args any) {
@@ -233,7 +233,7 @@ func TestAMachineThatGoesOffByItselfIsClearedUpWithoutBeingAsked(t *testing.T) {
 			s, m := restored(t, snaps.running)
 			r := m.byName["vm"].run
 			c.off(t, m)
-			<-r.proc.gone
+			<-r.proc.Gone
 			mustState(t, m, "vm", machinery.StatePoweroff, c.reason)
 			waitFor(t, "nothing is left", func() bool { return m.byName["vm"].held() == nil })
 			s.clean()
@@ -245,8 +245,8 @@ func TestAMachineThatGoesOffByItselfIsClearedUpWithoutBeingAsked(t *testing.T) {
 					t.Fatal(err)
 				}
 				p := m.byName["vm"].run.proc
-				p.kill()
-				<-p.gone
+				p.Kill()
+				<-p.Gone
 			}
 			if err := m.RestoreStart(limit(t), "vm"); err != nil {
 				t.Fatal(err)
@@ -321,7 +321,7 @@ func TestStopNeverLeavesAMachineOnWhateverElseIsDoneMeanwhile(t *testing.T) {
 					err = m.Stop(short, name)
 				case what < 8:
 					if r := m.byName[name].held(); r != nil {
-						r.proc.kill()
+						r.proc.Kill()
 					}
 				default:
 					_, err = m.State(short, name)

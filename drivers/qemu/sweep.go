@@ -101,8 +101,8 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 		h.Unlock()
 		return refuse(machinery.ErrHypervisor, err, "it cannot be told whether the machine's QEMU runs")
 	}
-	pid := p.pid
-	p.release()
+	pid := p.PID
+	p.Release()
 	h.Unlock()
 	if !end {
 		return refuse(machinery.ErrUnexpectedState, nil, "the machine runs (process %d), and nobody holds it; it is ended only on request", pid)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -119,7 +120,7 @@ func askVersion(ctx context.Context, path string) (monitor.Version, error) {
 	cmd := exec.CommandContext(ctx, path, "--version")
 	out := &head{}
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = environment()
+	cmd.Env = process.Environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) } // a script's children too
 	cmd.WaitDelay = time.Second

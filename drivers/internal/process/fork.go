@@ -1,6 +1,6 @@
 //go:build linux
 
-package qemu
+package process
 
 import (
 	"math"
@@ -25,7 +25,7 @@ type forking struct {
 	until <-chan struct{}
 }
 
-// do starts the program and returns its process id.
+// Do starts the program and returns its process id.
 //
 // Go marks its own descriptors so that they are closed in programs that it starts. Those that this process has inherited, or that a
 // library in C opened, need not be marked, and to mark them here would change what the rest of this program means by them. So the
@@ -40,7 +40,7 @@ func (f forking) do() (pid int, err error) {
 		err error
 	}
 	done := make(chan answer, 1)
-	onOwnThread(func() {
+	OnOwnThread(func() {
 		pid, err := f.doHere()
 		done <- answer{pid, err}
 		if err == nil && f.until != nil {
@@ -52,9 +52,9 @@ func (f forking) do() (pid int, err error) {
 	return a.pid, a.err
 }
 
-// onOwnThread runs f on a thread that nothing else runs on before or after, so that f may spoil it. It does not wait for f. The
+// OnOwnThread runs f on a thread that nothing else runs on before or after, so that f may spoil it. It does not wait for f. The
 // program's first thread is never that one, as it does not end before the program.
-func onOwnThread(f func()) {
+func OnOwnThread(f func()) {
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
@@ -75,7 +75,7 @@ func onOwnThread(f func()) {
 
 // doHere is do, on a thread of its own.
 func (f forking) doHere() (int, error) {
-	if err := ownDescriptors(); err != nil {
+	if err := OwnDescriptors(); err != nil {
 		return 0, err
 	}
 	if err := unix.PthreadSigmask(unix.SIG_BLOCK, signalSet(unix.SIGXFSZ), nil); err != nil {
@@ -104,23 +104,23 @@ func signalSet(s syscall.Signal) *unix.Sigset_t {
 // firstOther is the first descriptor that is not standard input, output or error.
 const firstOther = 3
 
-// ownDescriptors gives the calling thread a table of descriptors of its own, in which all but the standard ones are closed when a
+// OwnDescriptors gives the calling thread a table of descriptors of its own, in which all but the standard ones are closed when a
 // program is executed.
-func ownDescriptors() error {
+func OwnDescriptors() error {
 	// One call from Linux 5.11 on. It is tried first also because containers forbid unshare more often.
 	err := unix.CloseRange(firstOther, math.MaxUint32, unix.CLOSE_RANGE_UNSHARE|unix.CLOSE_RANGE_CLOEXEC)
 	if err == nil {
 		return nil
 	}
-	return ownDescriptorsByHand()
+	return OwnDescriptorsByHand()
 }
 
-// ownDescriptorsByHand is ownDescriptors for kernels before 5.11.
-func ownDescriptorsByHand() error {
+// OwnDescriptorsByHand is ownDescriptors for kernels before 5.11.
+func OwnDescriptorsByHand() error {
 	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
-	fds, err := threadDescriptors()
+	fds, err := ThreadDescriptors()
 	if err != nil {
 		return err
 	}
@@ -130,10 +130,10 @@ func ownDescriptorsByHand() error {
 	return nil
 }
 
-// threadDescriptors lists the calling thread's descriptors but for the standard ones. One of them is that of the listing itself, which
+// ThreadDescriptors lists the calling thread's descriptors but for the standard ones. One of them is that of the listing itself, which
 // is closed.
-func threadDescriptors() ([]int, error) {
-	entries, err := os.ReadDir(threadFDs)
+func ThreadDescriptors() ([]int, error) {
+	entries, err := os.ReadDir(ThreadFDs)
 	if err != nil {
 		return nil, err
 	}
@@ -146,19 +146,19 @@ func threadDescriptors() ([]int, error) {
 	return fds, nil
 }
 
-// threadFDs is not /proc/self/fd, which has the descriptors of the process's first thread.
-const threadFDs = "/proc/thread-self/fd"
+// ThreadFDs is not /proc/self/fd, which has the descriptors of the process's first thread.
+const ThreadFDs = "/proc/thread-self/fd"
 
 // forgetDescriptors closes the calling thread's copies of the program's descriptors, so that a thread that stays does not keep open
 // what the program closes. Go's runtime wakes its poller from any thread, by a descriptor that is an eventfd; those and what polls
 // are kept.
 func forgetDescriptors() {
-	fds, err := threadDescriptors()
+	fds, err := ThreadDescriptors()
 	if err != nil {
 		return
 	}
 	for _, fd := range fds {
-		what, err := os.Readlink(threadFDs + "/" + strconv.Itoa(fd))
+		what, err := os.Readlink(ThreadFDs + "/" + strconv.Itoa(fd))
 		if err == nil && !strings.HasPrefix(what, "anon_inode:[event") {
 			_ = unix.Close(fd)
 		}

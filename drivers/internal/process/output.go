@@ -1,6 +1,6 @@
 //go:build linux
 
-package qemu
+package process
 
 import (
 	"errors"
@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keptOutput is how much of what QEMU prints is kept: the last 8 KiB, which is dozens of its messages.
+// keptOutput is how much of what a program prints is kept: the last 8 KiB, which is dozens of QEMU's messages.
 const keptOutput = 8 << 10
 
-// output reads what a process prints, so that it never waits for a reader, and keeps the end of it.
+// Output reads what a process prints, so that it never waits for a reader, and keeps the end of it.
 type output struct {
 	pipe *os.File
 	read sync.WaitGroup
@@ -79,7 +79,7 @@ func (o *output) finish() {
 	o.wait()
 }
 
-// wait waits for the reader.
+// Wait waits for the reader.
 func (o *output) wait() {
 	o.read.Wait()
 	o.pipe.Close()
@@ -91,7 +91,7 @@ func (o *output) close() {
 	o.wait()
 }
 
-// tail is the end of what was printed until now, without the blanks around it.
+// Tail is the end of what was printed until now, without the blanks around it.
 func (o *output) tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -1,6 +1,6 @@
 //go:build linux
 
-package qemu
+package process
 
 import (
 	"bytes"
@@ -13,9 +13,9 @@ import (
 	"github.com/machineries/machineries/drivers/internal/rundir"
 )
 
-// startTime reads when a process started, in clock ticks after the boot of the host: with the id, it means one process for
+// StartTime reads when a process started, in clock ticks after the boot of the host: with the id, it means one process for
 // as long as the host is up.
-func startTime(pid int) (uint64, error) {
+func StartTime(pid int) (uint64, error) {
 	path := fmt.Sprintf("/proc/%d/stat", pid)
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -33,14 +33,14 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[19], 10, 64) // field 22 of proc(5), counted from 1
 }
 
-// bootID names the host's present boot.
-var bootID = sync.OnceValues(func() (string, error) {
+// BootID names the host's present boot.
+var BootID = sync.OnceValues(func() (string, error) {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(data)), err
 })
 
-// commandLine is the arguments of a process, its name included.
-func commandLine(pid int) []string {
+// CommandLine is the arguments of a process, its name included.
+func CommandLine(pid int) []string {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(data) == 0 {
 		return nil
@@ -48,8 +48,8 @@ func commandLine(pid int) []string {
 	return strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00")
 }
 
-// processes lists the ids of all processes that can be seen.
-func processes() []int {
+// Processes lists the ids of all processes that can be seen.
+func Processes() []int {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil
@@ -65,9 +65,9 @@ func processes() []int {
 	return pids
 }
 
-// ours is whether a process may be one that this user started: others could give theirs any command line. Root may have started
+// Ours is whether a process may be one that this user started: others could give theirs any command line. Root may have started
 // one that went on as somebody else.
-func ours(pid int) bool {
+func Ours(pid int) bool {
 	if os.Geteuid() == 0 {
 		return true
 	}

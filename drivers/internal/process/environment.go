@@ -1,6 +1,6 @@
 //go:build linux
 
-package qemu
+package process
 
 import (
 	"os"
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// passedOn are the variables of this process's environment that QEMU gets: where programs, libraries and the user's files are, the
+// passedOn are the variables of this process's environment that programs get: where programs, libraries and the user's files are, the
 // language, the time zone, and what a display or a sound card of the host is found by. What else there is, such as the keys and
 // passwords of services that a sandbox reports to, is nothing for a process that malware attacks.
 var passedOn = []string{
@@ -20,8 +20,8 @@ var passedOn = []string{
 // passedOnPrefixes begin the names of further ones.
 var passedOnPrefixes = []string{"LC_", "QEMU_", "SDL_"}
 
-// environment is what QEMU gets of this process's environment.
-func environment() []string { return environmentOf(os.Environ()) }
+// Environment is what programs get of this process's environment.
+func Environment() []string { return environmentOf(os.Environ()) }
 
 func environmentOf(all []string) []string {
 	var env []string
