@@ -12,6 +12,7 @@ import (
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -40,9 +41,9 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return fault.Interrupted(op, "", ctx, "asking libvirt for the version")
 	}
-	note(errors.Join(rundir.CheckPrivate(d.runtimeDir), writableDir(d.runtimeDir)), "the runtime directory "+d.runtimeDir+" cannot be used")
+	note(errors.Join(rundir.CheckPrivate(d.runtimeDir), outfile.WritableDir(d.runtimeDir)), "the runtime directory "+d.runtimeDir+" cannot be used")
 	for _, dir := range d.overlayDirs() {
-		note(writableDir(dir), "no disposable disks can be made")
+		note(outfile.WritableDir(dir), "no disposable disks can be made")
 	}
 	if d.config.Capture == CaptureTcpdump && d.remote == "" {
 		note(checkProgram(d.config.Tcpdump), "traffic cannot be recorded by tcpdump (on Debian and Ubuntu: apt-get install tcpdump)")
@@ -77,21 +78,6 @@ func (d *Machinery) overlayDirs() []string {
 		return nil
 	}
 	return []string{d.config.DisposableDir}
-}
-
-// writableDir is whether files can be made in a directory, or why not.
-func writableDir(dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = &os.PathError{Op: "use", Path: dir, Err: unix.ENOTDIR}
-	}
-	if err != nil {
-		return err
-	}
-	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return &os.PathError{Op: "write to", Path: dir, Err: err}
-	}
-	return nil
 }
 
 // checkProgram is whether a file can be executed.

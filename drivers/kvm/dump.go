@@ -6,16 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
-	"golang.org/x/sys/unix"
 )
 
 // dumpTime is how long libvirt may be at a dump at most; nobody waits for it that long who has a context that ends.
@@ -55,6 +54,9 @@ func (v *vm) dumpMemory(ctx context.Context, path string) (err error) {
 	case path == "":
 		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, nil, "no path is given for the dump")
 	}
+	if path, err = filepath.Abs(path); err != nil {
+		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the memory cannot be dumped to %s", path)
+	}
 	file, err := newDumped(path)
 	if err != nil {
 		return fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the memory cannot be dumped to %s", path)
@@ -65,7 +67,10 @@ func (v *vm) dumpMemory(ctx context.Context, path string) (err error) {
 	if err := v.dump(ctx, file.temp); err != nil {
 		return v.refused(ctx, op, err, "dumping the machine's memory")
 	}
-	if err := file.publish(); err != nil {
+	if err := file.publish(ctx); err != nil {
+		if ctx.Err() != nil {
+			return fault.Interrupted(op, v.machine.Name, ctx, "writing the memory dump to disk")
+		}
 		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the memory was dumped, and the file cannot be completed")
 	}
 	return nil
@@ -91,32 +96,34 @@ func (v *vm) dump(ctx context.Context, path string) error {
 	}
 }
 
-// dumped is the file of a memory dump, which is to be there whole or not at all.
+// dumped is the file of a memory dump until it is whole, in a hidden directory of its own.
 type dumped struct {
-	path string // where it is to be
-	dir  string // the hidden directory that it is in until then
-	temp string // and its path there
-	file *os.File
+	dir  string
+	temp string // its path there
+	file *outfile.Target
+	own  os.FileInfo // what was made there
 }
 
 // newDumped makes the file for a dump to path, at which there must be nothing. It belongs to this process's user, whoever writes to it.
 func newDumped(path string) (_ *dumped, err error) {
-	if path, err = filepath.Abs(path); err != nil {
-		return nil, err
-	}
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			err = &os.PathError{Op: "create", Path: path, Err: fs.ErrExist}
-		}
+	if err := outfile.FreePath(path); err != nil {
 		return nil, err
 	}
 	dir, name := filepath.Split(path)
-	d := &dumped{path: path}
-	if d.dir, err = os.MkdirTemp(dir, "."+name[:min(len(name), 200)]+".*.part"); err != nil {
+	d := &dumped{}
+	if dir == "" {
+		dir = "."
+	}
+	if d.dir, err = os.MkdirTemp(dir, "."+outfile.Shortened(name)+".*.part"); err != nil {
 		return nil, err
 	}
 	d.temp = filepath.Join(d.dir, "memory")
-	if d.file, err = os.OpenFile(d.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+	f, err := os.OpenFile(d.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		d.file = outfile.Of(path, f)
+		d.own, err = f.Stat()
+	}
+	if err != nil {
 		d.drop()
 		return nil, err
 	}
@@ -124,37 +131,31 @@ func newDumped(path string) (_ *dumped, err error) {
 }
 
 // publish gives the file its name, unless something has it.
-func (d *dumped) publish() error {
-	mine, err := d.file.Stat()
-	if err != nil {
-		return err
-	}
+func (d *dumped) publish(ctx context.Context) error {
 	there, err := os.Lstat(d.temp)
 	switch {
 	case err != nil:
 		return err
-	case !os.SameFile(mine, there):
+	case !os.SameFile(d.own, there):
 		return fmt.Errorf("libvirt has put a file of its own in the place of %s", d.temp)
 	case there.Size() == 0:
-		return fmt.Errorf("libvirt has written nothing to it; does it run on another host, or in a container?")
+		return errors.New("libvirt has written nothing to it; does it run on another host, or in a container?")
 	}
-	if err := d.file.Chmod(0o600); err != nil {
+	if err := os.Chmod(d.temp, 0o600); err != nil {
 		return err
 	}
-	err = unix.Renameat2(unix.AT_FDCWD, d.temp, unix.AT_FDCWD, d.path, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		err = unix.Link(d.temp, d.path)
+	if d.file.Late() {
+		if err := d.file.Sync(ctx); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return &os.PathError{Op: "create", Path: d.path, Err: err}
-	}
-	return nil
+	return d.file.Publish()
 }
 
 // drop removes what there is of it besides the file at its path. libvirt may still be writing to what then has no name any more.
 func (d *dumped) drop() {
 	if d.file != nil {
-		d.file.Close()
+		d.file.Drop()
 	}
 	_ = os.RemoveAll(d.dir)
 }

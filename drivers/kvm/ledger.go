@@ -70,3 +70,6 @@ func (h *hold) write() error {
 	}
 	return nil
 }
+
+// files are the paths outside of the runtime directory that belong to the run.
+func (l *ledger) files() []string { return l.Overlays }

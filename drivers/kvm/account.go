@@ -1,0 +1,201 @@
+//go:build linux
+
+package kvm
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/rundir"
+	"github.com/machineries/machineries/machinery"
+)
+
+var _ machinery.Accountant = (*Machinery)(nil)
+
+// Account tells of the driver's own machines that run, whoever started them, and of every runtime directory of a domain below this
+// driver's, also of machines that are not in its configuration (any more). Domains that nobody drives are not listed.
+func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
+	const op = machinery.OpAccount
+	if err := d.begins(ctx, op); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(d.runtimeDir)
+	if err != nil {
+		return nil, fault.Fail(op, "", machinery.ErrHypervisor, err, "the runtime directory cannot be read")
+	}
+	var runs []machinery.Run
+	seen := map[string]bool{}
+	for _, v := range d.machines {
+		dom, _, err := v.domain(ctx)
+		if _, gone := errors.AsType[*noDomain](err); gone {
+			continue
+		}
+		if err != nil {
+			return nil, v.refused(ctx, op, err, "looking for the machine's domain")
+		}
+		seen[filepath.Base(d.dirOf(dom.UUID))] = true
+		run, there, err := v.account(ctx, dom.UUID)
+		if err != nil {
+			return nil, v.refused(ctx, op, err, "asking for the machine's state")
+		}
+		if run.Configured = true; there {
+			runs = append(runs, run)
+		}
+	}
+	for _, entry := range entries {
+		uuid, is := uuidOfDir(entry.Name())
+		if !is || seen[entry.Name()] {
+			continue
+		}
+		v := d.foundVM(uuid)
+		run, there, err := v.account(ctx, uuid)
+		if err != nil {
+			return nil, v.refused(ctx, op, err, "asking for the state of %s", entry.Name())
+		}
+		if there {
+			runs = append(runs, run)
+		}
+	}
+	return runs, nil
+}
+
+// uuidOfDir is the UUID of the domain that a runtime directory of this driver is of.
+func uuidOfDir(name string) (uuid libvirt.UUID, is bool) {
+	text, is := strings.CutPrefix(name, dirPrefix)
+	data, err := hex.DecodeString(text)
+	if !is || err != nil || len(data) != len(uuid) {
+		return uuid, false
+	}
+	copy(uuid[:], data)
+	return uuid, true
+}
+
+// foundVM is the machine of a runtime directory that none in the configuration has.
+func (d *Machinery) foundVM(uuid libvirt.UUID) *vm {
+	v := &vm{d: d, log: d.log.With("run", filepath.Base(d.dirOf(uuid)))}
+	if l, err := readLedger(d.dirOf(uuid)); err == nil && l != nil {
+		v.machine.Name, v.conf.Label = l.Machine, l.Label
+	}
+	v.dom.Store(&libvirt.Domain{Name: v.conf.Label, UUID: uuid, ID: -1})
+	return v
+}
+
+// account is what there is of a machine; false if there is nothing. An error is of libvirt's.
+func (v *vm) account(ctx context.Context, uuid libvirt.UUID) (run machinery.Run, there bool, err error) {
+	dir := v.d.dirOf(uuid)
+	run = machinery.Run{ID: filepath.Base(dir), Machine: v.machine.Name}
+	state, reason, err := v.ask(ctx)
+	_, gone := errors.AsType[*noDomain](err)
+	switch {
+	case gone:
+		run.Status = machinery.Status{State: machinery.StatePoweroff, Reason: reasonNoDomain}
+	case err != nil:
+		return run, false, err
+	default:
+		if run.Status, err = statusOf(state, reason); err != nil {
+			run.Status = machinery.Status{State: machinery.StateError, Reason: "not known", Detail: err.Error()}
+		}
+	}
+	isOff := run.Status.State == machinery.StatePoweroff
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return run, !isOff, nil
+	}
+	run.Since = info.ModTime()
+	run.Owner, run.Held = rundir.Held(dir)
+	l, err := readLedger(dir)
+	switch {
+	case err != nil:
+		run.Problem = err.Error()
+	case l != nil:
+		run.Files = present(l.files())
+		if !run.Held {
+			run.Owner = l.Owner
+		}
+	}
+	run.Files = append(run.Files, dir)
+	if isOff && !run.Held {
+		run.Left = "its machine is off"
+		if gone {
+			run.Left = "libvirt has no such domain any more"
+		}
+	}
+	return run, true, nil
+}
+
+// present are those of the paths at which there is something.
+func present(paths []string) []string {
+	return slices.DeleteFunc(slices.Clone(paths), func(path string) bool {
+		_, err := os.Lstat(path)
+		return err != nil
+	})
+}
+
+// Sweep removes what is left of a run that Account has listed: disposable disks and recordings that were not ended. Everything is looked at again
+// with the machine's lock held, so that what a driver has taken since is ErrBusy and stays as it is. With end a machine that
+// runs and that nobody holds is ended as by Stop.
+func (d *Machinery) Sweep(ctx context.Context, id string, end bool) error {
+	const op = machinery.OpSweep
+	if err := d.begins(ctx, op); err != nil {
+		return err
+	}
+	uuid, is := uuidOfDir(id)
+	if !is {
+		return fault.Fail(op, id, machinery.ErrNotFound, nil, "there is no run of this id below %s", d.runtimeDir)
+	}
+	v := d.foundVM(uuid)
+	for _, own := range d.machines {
+		if dom := own.dom.Load(); dom != nil && dom.UUID == uuid {
+			v = own
+		}
+	}
+	t, err := v.turns.Take(ctx, op)
+	if err != nil {
+		return fault.NotMyTurn(op, v.machine.Name, ctx, err)
+	}
+	defer t.Done()
+	return v.sweep(t.Context(), end)
+}
+
+// sweep is Sweep for whoever has the turn.
+func (v *vm) sweep(ctx context.Context, end bool) error {
+	const op = machinery.OpSweep
+	if v.hold != nil {
+		return fault.Fail(op, v.machine.Name, machinery.ErrBusy, nil, "this driver holds the machine; stop it instead")
+	}
+	state, reason, err := v.ask(ctx)
+	_, gone := errors.AsType[*noDomain](err)
+	if err != nil && !gone {
+		return v.refused(ctx, op, err, "asking for the machine's state")
+	}
+	runs := !gone && libvirt.DomainState(state) != libvirt.DomainShutoff
+	if runs && !end {
+		return fault.Fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine is %s, and nobody holds it; it is ended only on request", inWords(state, reason))
+	}
+	if dom := v.dom.Load(); dom != nil && !runs {
+		if _, err := os.Lstat(v.d.dirOf(dom.UUID)); err != nil {
+			return fault.Fail(op, v.machine.Name, machinery.ErrNotFound, nil, "nothing is left of a run of the machine")
+		}
+	}
+	if err := v.take(ctx, op); err != nil {
+		return err
+	}
+	if runs {
+		if err := v.endRun(ctx, op); err != nil && !errors.Is(err, errIsOff) {
+			v.letGo()
+			return err
+		}
+		return nil
+	}
+	if err := v.clear(); err != nil {
+		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "something could not be removed")
+	}
+	return nil
+}
