@@ -205,6 +205,14 @@ func (d *decoder) value(v reflect.Value) {
 			v.SetBytes(append([]byte(nil), d.opaque(d.length(maxString))...))
 			return
 		}
+		if v.Type() == reflect.TypeFor[golibvirt.OptString]() {
+			// Whether there is one is a bool, of which libvirt takes anything but 0
+			// for true; go-libvirt opens connections with 0x01000000.
+			if d.uint32() != 0 {
+				v.Set(reflect.ValueOf(golibvirt.OptString{string(d.opaque(d.length(maxString)))}))
+			}
+			return
+		}
 		// Every element takes four bytes at least, so a length that lies is seen
 		// before anything is made for it.
 		n := d.length(maxList)
