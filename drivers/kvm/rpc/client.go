@@ -132,7 +132,7 @@ func (c *Client) do(ctx context.Context, what string, p *pool, timeout time.Dura
 			return nil
 		}
 		gone := s.conn.ended() && errors.Is(err, ErrDisconnected)
-		if first && gone && (!u.sent || !u.changing) && !errors.Is(err, ErrProtocol) && !errors.Is(err, ErrTimeout) && ctx.Err() == nil {
+		if first && gone && (!u.sent || !u.changing) && !errors.Is(err, ErrProtocol) && ctx.Err() == nil {
 			c.o.Log.Debug("the connection ended in a call, which is made again", "what", what, "cause", err)
 			continue
 		}

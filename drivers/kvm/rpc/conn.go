@@ -16,6 +16,7 @@ import (
 type conn struct {
 	nc      net.Conn
 	onEvent func(*packet) // called by the reader; must not block
+	onFree  func()        // called aside when an abandoned call was answered, or the connection ended
 
 	write chan struct{} // holds one token: who has it writes
 
@@ -25,7 +26,7 @@ type conn struct {
 	next    int32
 	err     error
 	probing bool
-	heard   time.Time // when the last packet came
+	ponging bool
 
 	done   chan struct{} // closed when the connection has ended, err being set
 	reader chan struct{} // closed when the reader has returned
@@ -49,9 +50,9 @@ type answer struct {
 }
 
 // newConn starts to read. The caller closes with fail.
-func newConn(nc net.Conn, onEvent func(*packet)) *conn {
-	c := &conn{nc: nc, onEvent: onEvent, write: make(chan struct{}, 1), pending: map[int32]*pending{}, lanes: map[*lane]struct{}{},
-		done: make(chan struct{}), reader: make(chan struct{}), heard: time.Now()}
+func newConn(nc net.Conn, onEvent func(*packet), onFree func()) *conn {
+	c := &conn{nc: nc, onEvent: onEvent, onFree: onFree, write: make(chan struct{}, 1), pending: map[int32]*pending{}, lanes: map[*lane]struct{}{},
+		done: make(chan struct{}), reader: make(chan struct{})}
 	c.write <- struct{}{}
 	go c.read()
 	return c
@@ -77,6 +78,13 @@ func (c *conn) fail(reason error) {
 		if p.reply != nil {
 			p.reply <- answer{err: c.err}
 		}
+	}
+	c.free()
+}
+
+func (c *conn) free() {
+	if c.onFree != nil {
+		go c.onFree() // not here, where locks may be held
 	}
 }
 
@@ -142,12 +150,21 @@ func (c *conn) keepalive(p *packet) error {
 	if p.version != protocolVersion || p.kind != typeEvent || len(p.payload) != 0 || p.procedure != 1 && p.procedure != 2 {
 		return violation("a keepalive packet that is none: %v", p)
 	}
-	c.touch()
 	if p.procedure == 1 {
 		pong := *p
 		pong.procedure = 2
-		// Not by the reader: where the daemon does not read either, both would wait for ever.
-		go c.send(c.done, &pong)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.ponging { // one that is on its way answers every ping before it
+			c.ponging = true
+			// Not by the reader: where the daemon does not read either, both would wait.
+			go func() {
+				c.send(c.done, &pong)
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.ponging = false
+			}()
+		}
 	}
 	return nil
 }
@@ -161,13 +178,11 @@ func (c *conn) takeEvent(p *packet) error {
 		if lookup(p.program, p.procedure) != nil && !(p.program == qemuProgram && p.procedure == qemuMonitorEvent) {
 			return violation("an event with the number of a call: %v", p)
 		}
-		c.touch()
 		return nil // of a newer libvirt, or of QEMU's monitor: nobody asked for it
 	}
 	if err := check(e.result, p.payload); err != nil {
 		return violation("a malformed event %s (%v): %v", e.name, err, p)
 	}
-	c.touch()
 	if c.onEvent != nil {
 		c.onEvent(p)
 	}
@@ -177,17 +192,10 @@ func (c *conn) takeEvent(p *packet) error {
 // qemuMonitorEvent is QEMU_PROC_DOMAIN_MONITOR_EVENT, the only event of the QEMU program.
 const qemuMonitorEvent = 6
 
-func (c *conn) touch() {
-	c.mu.Lock()
-	c.heard = time.Now()
-	c.mu.Unlock()
-}
-
 // takeAnswer gives a reply or a stream packet to the call that it answers.
 func (c *conn) takeAnswer(p *packet) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard = time.Now()
 	if c.err != nil {
 		return c.err
 	}
@@ -258,6 +266,8 @@ func (c *conn) takeAnswer(p *packet) error {
 			a.err = failure
 		}
 		call.reply <- a
+	case last:
+		c.free()
 	}
 	return nil
 }
@@ -316,12 +326,16 @@ func (c *conn) send(stop <-chan struct{}, p *packet) error {
 	}
 	defer func() { c.write <- struct{}{} }()
 	b := p.bytes()
-	written := make(chan struct{})
-	defer close(written)
-	if len(b) > 4096 {
+	var limit time.Time
+	if len(b) <= 4096 {
+		limit = time.Now().Add(smallWrite)
+	} else {
+		written := make(chan struct{})
+		defer close(written)
 		go c.watchWrite(stop, written)
-	} else if err := c.nc.SetWriteDeadline(time.Now().Add(smallWrite)); err != nil {
-		c.fail(err)
+	}
+	if err := c.nc.SetWriteDeadline(limit); err != nil {
+		c.fail(fmt.Errorf("cannot send to the daemon: %w", err))
 		return c.cause()
 	}
 	if _, err := c.nc.Write(b); err != nil {
@@ -336,7 +350,6 @@ func (c *conn) send(stop <-chan struct{}, p *packet) error {
 const smallWrite = 2 * time.Second
 
 func (c *conn) watchWrite(stop <-chan struct{}, written <-chan struct{}) {
-	c.nc.SetWriteDeadline(time.Time{})
 	select {
 	case <-written:
 	case <-c.done:

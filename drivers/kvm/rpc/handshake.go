@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 )
@@ -18,16 +17,12 @@ const (
 )
 
 // open makes a connection to the daemon: dial, authenticate, open the driver.
-func open(ctx context.Context, t *target, onEvent func(*packet)) (*conn, error) {
+func open(ctx context.Context, t *target, onEvent func(*packet), onFree func()) (*conn, error) {
 	nc, err := t.dial(ctx)
 	if err != nil {
 		return nil, &broken{err}
 	}
-	return openOn(ctx, nc, t, onEvent)
-}
-
-func openOn(ctx context.Context, nc net.Conn, t *target, onEvent func(*packet)) (*conn, error) {
-	c := newConn(nc, onEvent)
+	c := newConn(nc, onEvent, onFree)
 	if err := c.handshake(ctx, t); err != nil {
 		c.fail(err)
 		<-c.reader

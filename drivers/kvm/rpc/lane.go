@@ -54,19 +54,21 @@ func newLane(c *conn) (*lane, error) {
 		return nil, err
 	}
 	l.lib = libvirt.NewWithDialer(laneDialer{l})
-	if err := l.lib.ConnectToURI(""); err != nil {
+	err = l.lib.ConnectToURI("")
+	l.mu.Lock()
+	l.opening = false
+	l.ready.Broadcast()
+	l.mu.Unlock()
+	if err != nil {
 		l.end(err)
 		return nil, fmt.Errorf("cannot prepare a connection: %w", err)
 	}
-	l.mu.Lock()
-	l.opening = false
-	l.mu.Unlock()
 	return l, nil
 }
 
 type laneDialer struct{ l *lane }
 
-func (d laneDialer) Dial() (net.Conn, error) { return laneConn{d.l}, nil }
+func (d laneDialer) Dial() (net.Conn, error) { return laneConn(d), nil }
 
 // begin readies the lane for a function.
 func (l *lane) begin() *use {
@@ -86,7 +88,9 @@ func (l *lane) end(err error) {
 	l.err = err
 	open := l.open
 	l.open = nil
-	l.queue = nil
+	if !l.opening {
+		l.queue = nil
+	}
 	close(l.stop)
 	l.ready.Broadcast()
 	l.mu.Unlock()
@@ -98,16 +102,12 @@ func (l *lane) end(err error) {
 	}
 }
 
-// busy tells whether calls of the lane are still open.
+// idle tells whether the lane can be used for another function: no call is open, and it has not ended.
 func (l *lane) idle() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err == nil && len(l.open) == 0 && len(l.out) == 0
 }
-
-// longestQueue is how much, in bytes, may wait for the library; it takes what comes at once, unless a
-// stream's writer blocks.
-const longestQueue = 64 << 20
 
 // deliver hands a checked packet to the library. The connection calls it with its lock held.
 func (l *lane) deliver(p *packet, serial int32, failure *remoteError) {
@@ -166,7 +166,7 @@ func (n laneConn) Read(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.queue) == 0 {
-		if l.err != nil {
+		if l.err != nil && !l.opening {
 			return 0, io.EOF
 		}
 		l.ready.Wait()
@@ -217,10 +217,6 @@ var own = map[uint32]string{
 // forward sends a packet of the library's to the daemon, under a number of the connection.
 func (l *lane) forward(p *packet) error {
 	l.mu.Lock()
-	if l.err != nil {
-		defer l.mu.Unlock()
-		return l.err
-	}
 	if l.opening {
 		defer l.mu.Unlock()
 		reply := *p
@@ -232,6 +228,10 @@ func (l *lane) forward(p *packet) error {
 		l.queue = append(l.queue, reply.bytes())
 		l.ready.Signal()
 		return nil
+	}
+	if l.err != nil {
+		defer l.mu.Unlock()
+		return l.err
 	}
 	if p.kind == typeStream {
 		serial, ok := l.open[p.serial]

@@ -99,14 +99,9 @@ func (p *pool) take(ctx context.Context) (*seat, error) {
 			return nil, overdue(ctx, "waiting until libvirt has answered other calls ("+p.kind+")")
 		case <-p.c.ctx.Done():
 			return nil, closedError("waiting for a connection")
-		case <-time.After(full):
-			// An abandoned call that is answered late frees a place without a word.
 		}
 	}
 }
-
-// full is how often a call that waits for a place looks whether an abandoned one was answered meanwhile.
-const full = 100 * time.Millisecond
 
 // sweep forgets connections that ended, and ends those on which nothing but abandoned calls is left: the
 // daemon would work on those for ever, and a new connection gets five new places.
@@ -118,8 +113,6 @@ func (p *pool) sweep() {
 		}
 		if !m.ended() {
 			kept = append(kept, m)
-		} else if m.taken == 0 {
-			continue
 		}
 	}
 	clear(p.members[len(kept):])
@@ -130,7 +123,11 @@ func (p *pool) sweep() {
 func (p *pool) connect(ctx context.Context) error {
 	ctx, cancel := p.c.bound(ctx)
 	defer cancel()
-	c, err := open(ctx, p.c.target, nil)
+	c, err := open(ctx, p.c.target, nil, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.wake()
+	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.opening--
@@ -168,9 +165,10 @@ func (s *seat) run(ctx context.Context, probe time.Duration, f func(*libvirt.Lib
 	})
 	err := f(s.lane.lib)
 	stop()
+	var answer libvirt.Error
 	switch {
-	case err == nil:
-		return u, nil
+	case err == nil, u.failure != nil && errors.As(err, &answer):
+		return u, err
 	case s.pool.c.ctx.Err() != nil && errors.Is(s.lane.ending(), ErrClosed):
 		return u, closedError("waiting for the answer to " + u.procedure)
 	case errors.Is(s.lane.ending(), errStopped):

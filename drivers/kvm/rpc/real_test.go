@@ -176,6 +176,28 @@ func TestTheSameClientWorksOnADaemonThatWasStartedAgain(t *testing.T) {
 	}
 }
 
+func TestARealDaemonThatIsStoppedDelaysOnlyWhoAsksMeanwhile(t *testing.T) {
+	d := start(t)
+	c := client(t, rpc.Options{URI: d.uri(), Probe: 100 * time.Millisecond})
+	firstDomain(t, c)
+	if err := d.bench.Inject(t.Context(), "a", conformance.Fault{Kind: conformance.FaultSilent}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		began := time.Now()
+		err := c.Do(ctx, "ask", func(l *libvirt.Libvirt) error { _, err := l.ConnectGetType(); return err })
+		cancel()
+		if !errors.Is(err, rpc.ErrTimeout) || time.Since(began) > 5*time.Second {
+			t.Errorf("after %v, a stopped daemon answers with %v", time.Since(began), err)
+		}
+	}
+	if err := d.bench.Heal(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	firstDomain(t, c)
+}
+
 func next(t *testing.T, events <-chan rpc.Event) rpc.Event {
 	t.Helper()
 	select {

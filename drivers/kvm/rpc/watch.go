@@ -203,7 +203,7 @@ func (h *hub) listen(ctx context.Context) error {
 			return
 		}
 		give(p)
-	})
+	}, nil)
 	if err != nil {
 		return err
 	}
