@@ -219,6 +219,16 @@ const (
 	// FaultStrangerPause: someone else pauses the machine. To be announced.
 	FaultStrangerPause FaultKind = "stranger-pause"
 
+	// FaultRestart: the hypervisor's daemon is restarted, which has been done when
+	// Inject returns. Machines that run run on.
+	FaultRestart FaultKind = "restart"
+	// FaultGone: someone removes the machine from the hypervisor, which it is off
+	// for, until healed.
+	FaultGone FaultKind = "gone"
+	// FaultLocked: someone else works on the machine for Fault.Delay, in which the
+	// hypervisor changes nothing of it for others. To be announced.
+	FaultLocked FaultKind = "locked"
+
 	// FaultNoProgram: the hypervisor's program, or its daemon, is not there any
 	// more, until healed. Machines that run run on.
 	FaultNoProgram FaultKind = "no-program"

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
@@ -30,6 +31,8 @@ type bench struct {
 	dir      string
 	machines map[string]*machine
 	order    []*machine
+	restarts int            // of the daemon
+	holds    sync.WaitGroup // of machines of the fake
 }
 
 // machine is one machine of a bench.
@@ -42,6 +45,7 @@ type machine struct {
 	saved    *saved          // nil where machines have no guests
 	files    map[string]string
 	planned  bool // a fault is planned for it with the interposer
+	gone     bool // it was removed from libvirt
 }
 
 var _ conformance.Bench = (*bench)(nil)
@@ -313,6 +317,7 @@ func (b *bench) Guest(ctx context.Context, name string) (conformance.Guest, erro
 
 // Close implements conformance.Bench.
 func (b *bench) Close(ctx context.Context) error {
+	b.holds.Wait()
 	err := b.daemon.Heal(ctx)
 	// What the driver has started, and QEMU, whether or not libvirt would end it.
 	err = errors.Join(err, labkit.EndAll(ctx, b.dir))

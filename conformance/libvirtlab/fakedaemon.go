@@ -26,13 +26,17 @@ type fakeDaemon struct {
 // not end. libvirt waits 10 s, which shows nothing more.
 const fakeKillDelay = time.Second
 
+// fakeLockTimeout is how long a call waits in the fake for someone else's work.
+// libvirt waits 30 s.
+const fakeLockTimeout = 200 * time.Millisecond
+
 // startFakeDaemon starts a fake libvirtd with its socket in dir, which must not
 // exist.
 func startFakeDaemon(dir string) (*fakeDaemon, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	s, err := fakelibvirt.New(fakelibvirt.Options{Socket: filepath.Join(dir, "libvirt-sock"), KillDelay: fakeKillDelay})
+	s, err := fakelibvirt.New(fakelibvirt.Options{Socket: filepath.Join(dir, "libvirt-sock"), KillDelay: fakeKillDelay, LockTimeout: fakeLockTimeout})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

@@ -6,9 +6,13 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
 
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/conformance/internal/labkit"
+	fakelibvirt "github.com/machineries/machineries/fakes/libvirt"
 )
 
 // planned are the faults that strike at a machine's starts, which the interposer
@@ -28,6 +32,8 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 		case conformance.FaultWedge:
 			d.Wedge()
 			return nil
+		case conformance.FaultLocked:
+			return b.hold(ctx, d, f.Delay)
 		}
 	}
 	switch f.Kind {
@@ -49,8 +55,39 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 		return b.daemon.Stop(ctx)
 	case conformance.FaultSilent:
 		return b.daemon.Silence()
+	case conformance.FaultRestart:
+		// By turns as an update does it, and as a crash.
+		end := b.daemon.Stop
+		if b.restarts++; b.restarts%2 == 0 {
+			end = b.daemon.Kill
+		}
+		if err := end(ctx); err != nil {
+			return err
+		}
+		return b.daemon.Start(ctx)
+	case conformance.FaultGone:
+		m.gone = true
+		return ask(ctx, b.daemon, func(c *client) error {
+			dom, err := c.DomainLookupByName(m.domain.Name)
+			if err != nil {
+				return err
+			}
+			return c.DomainUndefineFlags(dom, libvirt.DomainUndefineSnapshotsMetadata)
+		})
 	}
 	return fmt.Errorf("the fault %q cannot be made on a running machine", f.Kind)
+}
+
+// hold works on a machine of the fake's for a time.
+func (b *bench) hold(ctx context.Context, d *fakelibvirt.Domain, f time.Duration) error {
+	release, err := d.HoldLock(ctx)
+	if err == nil {
+		b.holds.Go(func() {
+			time.Sleep(f) // the fault itself
+			release()
+		})
+	}
+	return err
 }
 
 // Heal implements conformance.Bench.
@@ -63,6 +100,12 @@ func (b *bench) Heal(ctx context.Context, name string) error {
 	}
 	if err := b.daemon.Heal(ctx); err != nil {
 		return err
+	}
+	if m.gone {
+		m.gone = false
+		if err := b.back(ctx, m); err != nil {
+			return err
+		}
 	}
 	if d := b.fakeDomain(m); d != nil {
 		d.Heal()
@@ -77,6 +120,16 @@ func (b *bench) Heal(ctx context.Context, name string) error {
 		}
 	}
 	return nil
+}
+
+// back puts a machine back that was removed.
+func (b *bench) back(ctx context.Context, m *machine) error {
+	return ask(ctx, b.daemon, func(c *client) error {
+		if b.lab.fake() {
+			return m.saved.make(ctx, c, m.domain, m.listener)
+		}
+		return m.define(c)
+	})
 }
 
 // damage spoils a machine's files.

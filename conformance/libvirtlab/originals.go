@@ -92,9 +92,17 @@ var offered = map[conformance.Feature]bool{
 	conformance.FaultFeature(conformance.FaultRefuseDump):    true,
 	conformance.FaultFeature(conformance.FaultSlowDump):      true,
 	conformance.FaultFeature(conformance.FaultNoProgram):     true,
+	conformance.FaultFeature(conformance.FaultRestart):       true,
+	conformance.FaultFeature(conformance.FaultGone):          true,
+}
+
+// offeredFake is what it can do with the fake libvirtd alone.
+var offeredFake = map[conformance.Feature]bool{
+	conformance.FaultFeature(conformance.FaultLocked): true,
 }
 
 // offeredTest is what it can do with libvirt's test driver.
+// A restart of the daemon would make its machines anew.
 var offeredTest = map[conformance.Feature]bool{
 	conformance.FeaturePower:       true,
 	conformance.FeatureSavedPaused: true,
@@ -107,6 +115,7 @@ var offeredTest = map[conformance.Feature]bool{
 // lacking are the reasons for what the lab does not offer with guests.
 var lacking = map[conformance.Feature]string{
 	conformance.FeatureDangerous:                                "who may define a domain of libvirt's decides what the host lets it do; it is not the configuration's affair",
+	conformance.FaultFeature(conformance.FaultLocked):           "a real libvirtd gives nobody its locks",
 	conformance.FaultFeature(conformance.FaultChangeDisk):       "a snapshot in the disk itself reverts whatever was written to it",
 	conformance.FaultFeature(conformance.FaultChangeSecondDisk): "a snapshot in the disk itself reverts whatever was written to it",
 }
@@ -127,7 +136,7 @@ func (l *Lab) Offers(f conformance.Feature) (bool, string) {
 	if l.driver == driverTest {
 		return offeredTest[f], "the machines of libvirt's test driver are names with a state: no guest, no process, no file"
 	}
-	if offered[f] {
+	if offered[f] || l.fake() && offeredFake[f] {
 		return true, ""
 	}
 	if reason := lacking[f]; reason != "" {

@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -161,10 +162,18 @@ var offered = map[conformance.Feature]bool{
 	conformance.FaultFeature(conformance.FaultChangeSecondDisk): true,
 }
 
+// ofDaemons are the faults that only a daemon can have.
+var ofDaemons = []conformance.Feature{
+	conformance.FaultFeature(conformance.FaultRestart), conformance.FaultFeature(conformance.FaultGone), conformance.FaultFeature(conformance.FaultLocked),
+}
+
 // Offers implements conformance.Lab.
 func (l *Lab) Offers(f conformance.Feature) (bool, string) {
 	if offered[f] {
 		return true, ""
+	}
+	if slices.Contains(ofDaemons, f) {
+		return false, "QEMU has no daemon between a driver and its machines"
 	}
 	return false, "the QEMU lab does not know it"
 }
