@@ -78,6 +78,9 @@ func (v *vm) endRun(ctx context.Context, op machinery.Op) error {
 
 // destroy has libvirt end the domain, and returns when it is off. The error is errIsOff if it was off already.
 func (v *vm) destroy(ctx context.Context) error {
+	// A call that is made again after its connection broke finds off what it has ended itself.
+	before, _, known := v.ask(ctx)
+	on := known == nil && libvirt.DomainState(before) != libvirt.DomainShutoff
 	err := rpc.RetryLocked(ctx, func() error {
 		return v.doLong(ctx, "destroying the domain", func(l *libvirt.Libvirt, dom libvirt.Domain) error {
 			return l.DomainDestroyFlags(dom, 0)
@@ -93,7 +96,7 @@ func (v *vm) destroy(ctx context.Context) error {
 		return err
 	case libvirt.DomainState(state) != libvirt.DomainShutoff:
 		return err
-	case rpc.IsCode(err, libvirt.ErrOperationInvalid):
+	case rpc.IsCode(err, libvirt.ErrOperationInvalid) && !on:
 		return errIsOff
 	}
 	return nil
