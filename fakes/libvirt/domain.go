@@ -38,6 +38,7 @@ type Domain struct {
 	job        *job   // nil while none is under way
 	wedged     chan struct{}
 	staying    bool // does not end when asked to
+	diskError  int32
 	snapshots  []*snapshot
 	current    *snapshot
 	managed    []byte // saved by managed save; nil for none
@@ -62,6 +63,7 @@ const (
 	runningSaveCanceled = 7
 
 	pausedUser         = 1
+	pausedMigration    = 2
 	pausedSave         = 3
 	pausedDump         = 4
 	pausedIOError      = 5
@@ -176,7 +178,7 @@ func (d *Domain) cut() {
 	d.heal()
 	d.model.PowerOff()
 	d.closeMedia()
-	d.id, d.live, d.job, d.staying = -1, nil, nil, false
+	d.id, d.live, d.job, d.staying, d.diskError = -1, nil, nil, false, 0
 	d.server.changed.Broadcast()
 }
 

@@ -22,11 +22,7 @@ var powerProcedures = []procedure{
 		return golibvirt.DomainCreateWithFlagsRet{Dom: ref}, err
 	}),
 	remote(10, "DomainCreateXML", func(c *call, a *golibvirt.DomainCreateXMLArgs) (golibvirt.DomainCreateXMLRet, error) {
-		d, err := c.define(a.XMLDesc, false)
-		if err != nil {
-			return golibvirt.DomainCreateXMLRet{}, err
-		}
-		ref, err := c.create(d.ref(), uint32(a.Flags))
+		ref, err := c.createXML(a.XMLDesc, uint32(a.Flags))
 		return golibvirt.DomainCreateXMLRet{Dom: ref}, err
 	}),
 	remote(12, "DomainDestroy", func(c *call, a *golibvirt.DomainDestroyArgs) (none, error) { return none{}, c.destroy(a.Dom, 0) }),
@@ -93,6 +89,28 @@ func (c *call) create(ref golibvirt.Domain, flags uint32) (golibvirt.Domain, err
 	return d.ref(), err
 }
 
+// createXML starts a machine by the XML that comes with the call. A domain of
+// that name and UUID that is defined keeps its definition.
+func (c *call) createXML(text string, flags uint32) (golibvirt.Domain, error) {
+	def, _, _, err := parseDomain(text)
+	if err != nil {
+		return golibvirt.Domain{}, err
+	}
+	d, err := c.defineRun(def)
+	if err != nil {
+		return golibvirt.Domain{}, err
+	}
+	if err := d.lock(c.ctx, c.holder()); err != nil {
+		return golibvirt.Domain{}, err
+	}
+	defer d.unlock()
+	if d.active() {
+		return golibvirt.Domain{}, fail(codeInvalid, c.opts.Flavour.from(), "domain '%s' is already active", d.name)
+	}
+	err = d.boot(c.ctx, flags, def)
+	return d.ref(), err
+}
+
 // start starts the machine, from what managed save left if there is such.
 func (d *Domain) start(ctx context.Context, flags uint32) error {
 	s := d.server
@@ -101,15 +119,21 @@ func (d *Domain) start(ctx context.Context, flags uint32) error {
 	}
 	if d.managed != nil && flags&startForceBoot == 0 {
 		image := d.managed
-		if err := d.restore(ctx, image, nil, flags&startPaused != 0); err != nil {
+		if err := d.restore(ctx, image, flags&startPaused != 0); err != nil {
 			return err
 		}
 		d.managed = nil
 		return nil
 	}
 	d.managed = nil
+	return d.boot(ctx, flags, nil)
+}
+
+// boot boots a machine that is off, by its definition or by other XML.
+func (d *Domain) boot(ctx context.Context, flags uint32, def *element) error {
+	s := d.server
 	paused := flags&startPaused != 0
-	if err := d.begin(ctx, boot{paused: paused, took: s.opts.Durations.Start, running: runningBooted, stopped: pausedUser}); err != nil {
+	if err := d.begin(ctx, boot{xml: def, paused: paused, took: s.opts.Durations.Start, running: runningBooted, stopped: pausedUser}); err != nil {
 		return err
 	}
 	switch {
@@ -289,6 +313,7 @@ func (d *Domain) resume(ctx context.Context) error {
 	if err := d.monitor(ctx, d.gone, "cont"); err != nil {
 		return err
 	}
+	d.diskError = 0
 	d.set(stateRunning, runningUnpaused)
 	d.server.lifecycle(d, eventResumed, resumedUnpaused)
 	d.model.Resume()

@@ -50,7 +50,7 @@ func qemuOnly(p procedure) procedure {
 var procedures []procedure
 
 func init() {
-	procedures = slices.Concat(connectProcedures, domainProcedures, powerProcedures, snapshotProcedures, saveProcedures, watchProcedures, lookProcedures)
+	procedures = slices.Concat(connectProcedures, domainProcedures, powerProcedures, snapshotProcedures, saveProcedures, jobProcedures, dumpProcedures, watchProcedures, lookProcedures)
 }
 
 // Procedures are the names of the procedures that the fake answers; any other

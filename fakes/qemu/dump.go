@@ -3,11 +3,12 @@
 package qemu
 
 import (
-	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+
+	"github.com/machineries/machineries/fakes/guest"
 )
 
 // dump is what query-dump tells.
@@ -135,36 +136,9 @@ func (m *machine) finishDump(out *os.File, resume bool, before string) error {
 	return nil
 }
 
-const (
-	elfHeaderSize  = 64
-	elfProgramSize = 56
-	dumpNotes      = 0x400
-)
-
-// writeELF writes guest memory as an ELF core file: a note segment and one segment
-// for the whole of memory at physical address 0.
+// writeELF writes guest memory as an ELF core file.
 func writeELF(w io.Writer, memory int64, read func([]byte, int64), progress func(int64)) error {
-	le := binary.LittleEndian
-	h := make([]byte, elfHeaderSize+2*elfProgramSize+dumpNotes)
-	copy(h, "\x7fELF\x02\x01\x01")
-	le.PutUint16(h[16:], 4)  // core file
-	le.PutUint16(h[18:], 62) // x86-64
-	le.PutUint32(h[20:], 1)
-	le.PutUint64(h[32:], elfHeaderSize)
-	le.PutUint16(h[52:], elfHeaderSize)
-	le.PutUint16(h[54:], elfProgramSize)
-	le.PutUint16(h[56:], 2)
-	notes := h[elfHeaderSize:]
-	le.PutUint32(notes, 4) // PT_NOTE
-	le.PutUint64(notes[8:], elfHeaderSize+2*elfProgramSize)
-	le.PutUint64(notes[32:], dumpNotes)
-	le.PutUint64(notes[40:], dumpNotes)
-	load := notes[elfProgramSize:]
-	le.PutUint32(load, 1) // PT_LOAD
-	le.PutUint64(load[8:], uint64(len(h)))
-	le.PutUint64(load[32:], uint64(memory))
-	le.PutUint64(load[40:], uint64(memory))
-	if _, err := w.Write(h); err != nil {
+	if _, err := w.Write(guest.CoreHeader(memory)); err != nil {
 		return fmt.Errorf("dump: failed to write elf header: %s", strerror(err))
 	}
 	buf := make([]byte, 1<<20)

@@ -1,9 +1,0 @@
-package libvirt
-
-import "context"
-
-var saveProcedures, lookProcedures []procedure
-
-func (d *Domain) restore(context.Context, []byte, *element, bool) error {
-	return fail(codeNoSupport, fromQEMU, "virDomainRestore")
-}
