@@ -36,7 +36,8 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	if status, does := v.whatItDoes(); does {
 		return status, nil
 	}
-	ctx, cancel := stateContext(ctx)
+	outer := ctx
+	ctx, cancel := stateContext(outer)
 	defer cancel()
 	state, reason, err := v.ask(ctx)
 	if gone, is := errors.AsType[*noDomain](err); is {
@@ -49,7 +50,7 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 		}
 	}
 	if err != nil {
-		return machinery.Status{}, v.refused(ctx, machinery.OpState, err, "asking for the machine's state")
+		return machinery.Status{}, v.refused(outer, machinery.OpState, err, "asking for the machine's state")
 	}
 	v.mu.Lock()
 	doing, failed := v.doing, v.failed

@@ -57,13 +57,14 @@ func (v *vm) stopNow(ctx context.Context, cancelled bool) error {
 // endRun ends the machine and lets go of it. Whoever has the turn calls it. The error is errIsOff if it was off already.
 func (v *vm) endRun(ctx context.Context, op machinery.Op) error {
 	// A stop that has begun is not given up: a caller whose context ends gets it all the same.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.d.config.StopTimeout)
+	outer := context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(outer, v.d.config.StopTimeout)
 	defer cancel()
 	v.set(func() { v.doing = phaseStopping })
 	defer v.set(func() { v.doing = "" })
 	err := v.destroy(ctx)
 	if err != nil && !errors.Is(err, errIsOff) {
-		return v.refused(ctx, op, err, "ending the machine")
+		return v.refused(outer, op, err, "ending the machine")
 	}
 	left := v.clear()
 	if v.lost != nil {
