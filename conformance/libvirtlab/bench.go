@@ -150,9 +150,6 @@ func (b *bench) machine(ctx context.Context, number int, prefix string, spec con
 		}
 		m.domain.Network, m.domain.MAC = m.network.port(), macOf(number)
 	}
-	if b.lab.fake() {
-		return m, b.makeFake(ctx, m, t)
-	}
 	if m.saved, err = b.lab.saved(ctx, t); err != nil {
 		return m, err
 	}
@@ -160,37 +157,6 @@ func (b *bench) machine(ctx context.Context, number int, prefix string, spec con
 		return m, err
 	}
 	return m, b.fill(ctx, m, t)
-}
-
-// makeFake makes a machine of the fake libvirtd, whose snapshots are kept by the
-// fake itself. There is nothing that could be copied, and nothing takes long.
-func (b *bench) makeFake(ctx context.Context, m *machine, t recipe) error {
-	m.saved = &saved{recipe: t, marks: labkit.NewMarks(t.variant, t.second), disk: m.domain.Disk, second: m.domain.Second, domain: m.domain, keep: true}
-	if err := m.saved.makeDisks(); err != nil {
-		return err
-	}
-	if err := ask(ctx, b.daemon, func(c *client) error { return m.saved.make(ctx, c, m.domain, m.listener) }); err != nil {
-		return fmt.Errorf("making a snapshot: %w", err)
-	}
-	if m.saved.image != "" {
-		m.files["memory image"], m.files["snapshot"] = m.saved.image, m.saved.image
-	}
-	if err := planFake(b.fakeDomain(m), m.spec); err != nil {
-		return err
-	}
-	if m.spec.Damage == conformance.SnapshotMissing {
-		err := ask(ctx, b.daemon, func(c *client) error {
-			dom, err := c.DomainLookupByName(m.domain.Name)
-			if err != nil {
-				return err
-			}
-			return c.DomainSnapshotDelete(libvirt.DomainSnapshot{Name: snapshotName, Dom: dom}, 0)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return damage(m.files, m.spec.Damage)
 }
 
 // fakeDomain is the fake's own view of a machine, or nil.
@@ -201,10 +167,11 @@ func (b *bench) fakeDomain(m *machine) *fakelibvirt.Domain {
 	return nil
 }
 
-// plan plans the faults that strike at the machine's starts.
+// plan plans the faults that strike at the machine's starts, where an interposer
+// makes them.
 func (b *bench) plan(m *machine) error {
 	faults := labkit.Planned(planned(m.spec.Faults))
-	if len(faults) == 0 {
+	if len(faults) == 0 || b.lab.fake() {
 		return nil
 	}
 	b.lab.mu.Lock()
@@ -245,6 +212,11 @@ func (b *bench) fill(ctx context.Context, m *machine, t recipe) error {
 	}
 	if err := ask(ctx, b.daemon, func(c *client) error { return m.define(c) }); err != nil {
 		return err
+	}
+	if d := b.fakeDomain(m); d != nil {
+		if err := planFake(d, m.spec); err != nil {
+			return err
+		}
 	}
 	return damage(m.files, m.spec.Damage)
 }

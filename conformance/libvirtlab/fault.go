@@ -124,12 +124,7 @@ func (b *bench) Heal(ctx context.Context, name string) error {
 
 // back puts a machine back that was removed.
 func (b *bench) back(ctx context.Context, m *machine) error {
-	return ask(ctx, b.daemon, func(c *client) error {
-		if b.lab.fake() {
-			return m.saved.make(ctx, c, m.domain, m.listener)
-		}
-		return m.define(c)
-	})
+	return ask(ctx, b.daemon, func(c *client) error { return m.define(c) })
 }
 
 // damage spoils a machine's files.

@@ -26,8 +26,6 @@ func (b *bench) Originals(_ context.Context, name string) (map[string]string, er
 			// A name, or the memory image once more.
 		case what == "memory image" || m.files["memory image"] != "":
 			sums[what], err = sumOf(path)
-		case b.lab.fake():
-			// The fake keeps what is in a snapshot to itself.
 		default:
 			err = sumSnapshots(sums, what, path)
 		}

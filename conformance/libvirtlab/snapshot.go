@@ -35,7 +35,6 @@ type saved struct {
 	second string // the second disk; empty without
 	image  string // the memory image; empty where the snapshot is in the disk
 	domain domain // what it was made of
-	keep   bool   // the domain stays
 }
 
 // saved returns the snapshot of a template, making it if need be.
@@ -131,9 +130,7 @@ func (s *saved) make(ctx context.Context, c *client, d domain, listener *guest.L
 	}
 	defer func() {
 		_ = c.DomainDestroy(dom) // it may be off
-		if !s.keep {
-			err = errors.Join(err, c.DomainUndefineFlags(dom, libvirt.DomainUndefineSnapshotsMetadata))
-		}
+		err = errors.Join(err, c.DomainUndefineFlags(dom, libvirt.DomainUndefineSnapshotsMetadata))
 	}()
 	if err := c.DomainCreate(dom); err != nil {
 		return err
