@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/machineries/machineries/conformance"
+	"github.com/machineries/machineries/conformance/libvirtlab"
 	"github.com/machineries/machineries/conformance/qemulab"
 	"github.com/machineries/machineries/conformance/report"
 	fakeqemu "github.com/machineries/machineries/fakes/qemu"
@@ -15,6 +16,7 @@ import (
 
 func TestMain(m *testing.M) {
 	fakeqemu.Main()
+	libvirtlab.Main()
 	os.Exit(m.Run())
 }
 
@@ -22,6 +24,16 @@ func TestMain(m *testing.M) {
 func fakeLab(t *testing.T) conformance.Lab {
 	t.Helper()
 	lab, err := qemulab.New(context.Background(), qemulab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lab
+}
+
+// fakeLibvirtLab is the lab on the fake libvirtd.
+func fakeLibvirtLab(t *testing.T) conformance.Lab {
+	t.Helper()
+	lab, err := libvirtlab.New(context.Background(), libvirtlab.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,11 @@ func TestEveryMutantFailsTheRequirementsItBreaks(t *testing.T) {
 	all := mutants.All()
 	var subjects []conformance.Subject
 	for _, m := range all {
-		subjects = append(subjects, conformance.Subject{Name: m.Name, Driver: m.Driver, Lab: fakeLab(t), Only: m.Breaks, Timing: impatient, Parallel: 1})
+		lab := fakeLab(t)
+		if m.Daemon {
+			lab = fakeLibvirtLab(t)
+		}
+		subjects = append(subjects, conformance.Subject{Name: m.Name, Driver: m.Driver, Lab: lab, Only: m.Breaks, Timing: impatient, Parallel: 1})
 	}
 	worker(t, subjects...)
 	for i, m := range all {

@@ -1,5 +1,5 @@
-// Package mutants has broken drivers: the reference QEMU driver with one mistake
-// each. They prove that the conformance suite notices what it says it notices.
+// Package mutants has broken drivers: a reference driver, mostly QEMU's, with one
+// mistake each. They prove that the conformance suite notices what it says it notices.
 //
 // Each mutant names the requirements that it breaks. A test runs it against
 // those and holds that they fail, and another that every requirement has a
@@ -20,6 +20,8 @@ type Mutant struct {
 	Name string
 	// Breaks are the ids of requirements that must fail for it.
 	Breaks []string
+	// Daemon is set for a mutant of the KVM driver, which needs a lab with libvirt.
+	Daemon bool
 	// Driver is the driver.
 	Driver machinery.Driver
 }
@@ -28,7 +30,7 @@ type Mutant struct {
 func All() []Mutant {
 	var all []Mutant
 	for _, area := range [][]Mutant{loadMutants(), stateMutants(), restoreMutants(), failMutants(), stopMutants(), pausedMutants(),
-		mediaMutants(), bootMutants(), acpiMutants(), dumpMutants(), screenshotMutants(), captureMutants(), hostMutants(), watchMutants(), errorMutants(), queueMutants(), ownerMutants(), hardeningMutants(), cleanMutants()} {
+		mediaMutants(), bootMutants(), acpiMutants(), dumpMutants(), screenshotMutants(), captureMutants(), hostMutants(), watchMutants(), errorMutants(), queueMutants(), ownerMutants(), daemonMutants(), hardeningMutants(), cleanMutants()} {
 		all = append(all, area...)
 	}
 	return all
