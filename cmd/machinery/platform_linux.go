@@ -12,6 +12,7 @@ import (
 	"github.com/machineries/machineries/conformance/qemulab"
 	"github.com/machineries/machineries/drivers/kvm"
 	"github.com/machineries/machineries/drivers/qemu"
+	fakelibvirt "github.com/machineries/machineries/fakes/libvirt"
 	fakeqemu "github.com/machineries/machineries/fakes/qemu"
 	"github.com/machineries/machineries/machinery"
 )
@@ -35,6 +36,9 @@ func platformFakes() []fakeProgram {
 		{"qemu-img", "Runs the fake qemu-img.",
 			"  machinery fake qemu-img create -f qcow2 disk.qcow2 1M\n  machinery fake qemu-img info disk.qcow2",
 			fakeqemu.RunImg},
+		{"libvirtd", "Runs a fake libvirtd, with machines.",
+			"  machinery fake libvirtd --socket /tmp/v.sock --machines 3\n  virsh -c 'qemu:///system?socket=/tmp/v.sock' list --all",
+			func(args []string) int { return fakelibvirt.Run(context.Background(), args) }},
 	}
 }
 

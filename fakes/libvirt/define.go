@@ -102,7 +102,10 @@ func parseDomain(text string) (def *element, name string, uuid golibvirt.UUID, e
 		current.text = strconv.FormatInt(memoryKiB(current), 10)
 	}
 	current.setAttr("unit", "KiB")
-	def.ensure("vcpu", "1", "currentMemory", "placement", "static")
+	def.ensure("vcpu", "1", "currentMemory").setAttr("placement", "static")
+	if full := machineTypes[def.child("os", "type").attr("machine")]; full != "" {
+		def.child("os", "type").setAttr("machine", full)
+	}
 	def.ensure("clock", "", "features", "offset", "utc")
 	def.ensure("on_poweroff", "destroy", "clock")
 	def.ensure("on_reboot", "restart", "on_poweroff")
@@ -110,6 +113,9 @@ func parseDomain(text string) (def *element, name string, uuid golibvirt.UUID, e
 	def.ensure("devices", "", "on_crash")
 	return def, name, uuid, nil
 }
+
+// machineTypes are what QEMU 7.2's short names of machines stand for.
+var machineTypes = map[string]string{"q35": "pc-q35-7.2", "pc": "pc-i440fx-7.2"}
 
 // units are libvirt's units of memory, in bytes.
 var units = map[string]int64{

@@ -33,7 +33,7 @@ const (
 	suspendedFromSnapshot = 5
 
 	resumedUnpaused     = 0
-	resumedFromSnapshot = 2
+	resumedFromSnapshot = 2 // from a memory image too
 
 	stoppedShutdown     = 0
 	stoppedDestroyed    = 1
@@ -58,14 +58,26 @@ var eventKinds = map[int32]struct {
 	number, old int32
 	name        string
 }{
-	0: {318, 107, "Lifecycle"},
-	1: {319, 169, "Reboot"},
-	4: {322, 172, "IOError"},
-	8: {324, 195, "IOErrorReason"},
+	kindLifecycle:     {318, 107, "Lifecycle"},
+	kindReboot:        {319, 169, "Reboot"},
+	kindIOError:       {322, 172, "IOError"},
+	kindIOErrorReason: {324, 195, "IOErrorReason"},
+	kindIteration:     {359, 0, "MigrationIteration"},
+	kindJobCompleted:  {363, 0, "JobCompleted"},
 }
 
+// Kinds of events (VIR_DOMAIN_EVENT_ID_).
+const (
+	kindLifecycle     = 0
+	kindReboot        = 1
+	kindIOError       = 4
+	kindIOErrorReason = 6
+	kindIteration     = 20
+	kindJobCompleted  = 21
+)
+
 // kinds is how many kinds of events libvirt 9.0.0 knows.
-const kinds = 26
+const kinds = 27
 
 var watchProcedures = []procedure{
 	remote(316, "ConnectDomainEventCallbackRegisterAny", func(c *call, a *golibvirt.ConnectDomainEventCallbackRegisterAnyArgs) (golibvirt.ConnectDomainEventCallbackRegisterAnyRet, error) {
@@ -146,14 +158,14 @@ func (c *client) forget() { c.callbacks = nil }
 
 // lifecycle tells clients of a change in a domain's life. The server is locked.
 func (s *Server) lifecycle(d *Domain, event, detail int32) {
-	s.event(d, 0, func(b []byte) []byte {
+	s.event(d, kindLifecycle, func(b []byte) []byte {
 		return encodeXDR(b, reflect.ValueOf(golibvirt.DomainEventLifecycleMsg{Dom: d.ref(), Event: event, Detail: detail}))
 	})
 }
 
 // reboot tells clients that a guest has reset itself. The server is locked.
 func (s *Server) reboot(d *Domain) {
-	s.event(d, 1, func(b []byte) []byte {
+	s.event(d, kindReboot, func(b []byte) []byte {
 		return encodeXDR(b, reflect.ValueOf(golibvirt.DomainEventRebootMsg{Dom: d.ref()}))
 	})
 }
@@ -162,12 +174,32 @@ func (s *Server) reboot(d *Domain) {
 // libvirt has. The server is locked.
 func (s *Server) ioError(d *Domain, path, alias, reason string) {
 	const actionPause = 1
-	s.event(d, 4, func(b []byte) []byte {
+	s.event(d, kindIOError, func(b []byte) []byte {
 		return encodeXDR(b, reflect.ValueOf(golibvirt.DomainEventIOErrorMsg{Dom: d.ref(), SrcPath: path, DevAlias: alias, Action: actionPause}))
 	})
-	s.event(d, 8, func(b []byte) []byte {
+	s.event(d, kindIOErrorReason, func(b []byte) []byte {
 		return encodeXDR(b, reflect.ValueOf(golibvirt.DomainEventIOErrorReasonMsg{Dom: d.ref(), SrcPath: path, DevAlias: alias, Action: actionPause, Reason: reason}))
 	})
+}
+
+// savedMemory tells clients of what the saving of a machine's memory looked
+// like: two rounds, and for a job of its own its end, as with libvirt 9.0.0.
+func (s *Server) savedMemory(d *Domain, isJob bool) {
+	for i := range int32(2) {
+		s.event(d, kindIteration, func(b []byte) []byte {
+			b = encodeXDR(b, reflect.ValueOf(d.ref()))
+			return encodeXDR(b, reflect.ValueOf(i+1))
+		})
+	}
+	if !isJob || d.job == nil {
+		return
+	}
+	const operationSave = 2
+	r := statsRecord{Dom: d.ref(), Params: []typedParam{
+		{"operation", int32(operationSave)}, {"time_elapsed", uint64(time.Since(d.job.began).Milliseconds())},
+		{"data_total", d.job.total}, {"data_processed", d.job.total}, {"data_remaining", uint64(0)},
+	}}
+	s.event(d, kindJobCompleted, func(b []byte) []byte { return encodeXDR(b, reflect.ValueOf(r)) })
 }
 
 // event sends a message to every client that is registered for it.
@@ -182,6 +214,9 @@ func (s *Server) event(d *Domain, kind int32, message func([]byte) []byte) {
 				continue
 			}
 			p := packet{header: header{Program: programRemote, Version: 1, Procedure: k.number, Type: typeEvent}}
+			if cb.old && k.old == 0 {
+				continue
+			}
 			if cb.old {
 				p.Procedure = k.old
 			} else {

@@ -49,6 +49,9 @@ const jobUnbounded = 2
 var jobProcedures = []procedure{
 	remote(163, "DomainGetJobInfo", func(c *call, a *golibvirt.DomainGetJobInfoArgs) (ret golibvirt.DomainGetJobInfoRet, err error) {
 		d, err := c.find(a.Dom)
+		if err == nil && !d.active() {
+			err = errNotRunning(fromDomain)
+		}
 		if err != nil || d.job == nil {
 			return ret, err
 		}
@@ -60,6 +63,9 @@ var jobProcedures = []procedure{
 	}),
 	remote(298, "DomainGetJobStats", func(c *call, a *golibvirt.DomainGetJobStatsArgs) (ret jobStats, err error) {
 		d, err := c.find(a.Dom)
+		if err == nil && !d.active() {
+			err = errNotRunning(fromDomain)
+		}
 		if err != nil || d.job == nil {
 			return ret, err
 		}

@@ -30,7 +30,7 @@ type domFlags struct {
 func (a *domArgs) dom() golibvirt.Domain  { return a.Dom }
 func (a *domFlags) dom() golibvirt.Domain { return a.Dom }
 
-func flag(b bool) int32 {
+func oneIf(b bool) int32 {
 	if b {
 		return 1
 	}
@@ -38,12 +38,12 @@ func flag(b bool) int32 {
 }
 
 var lookProcedures = []procedure{
-	look(150, "DomainIsActive", (*domArgs).dom, func(d *Domain, _ *domArgs) (int32, error) { return flag(d.active()), nil }),
-	look(151, "DomainIsPersistent", (*domArgs).dom, func(d *Domain, _ *domArgs) (int32, error) { return flag(d.persistent), nil }),
+	look(150, "DomainIsActive", (*domArgs).dom, func(d *Domain, _ *domArgs) (int32, error) { return oneIf(d.active()), nil }),
+	look(151, "DomainIsPersistent", (*domArgs).dom, func(d *Domain, _ *domArgs) (int32, error) { return oneIf(d.persistent), nil }),
 	look(202, "DomainIsUpdated", (*domArgs).dom, func(*Domain, *domArgs) (int32, error) { return 0, nil }),
 	look(15, "DomainGetAutostart", (*domArgs).dom, func(d *Domain, _ *domArgs) (int32, error) { return d.autostart, nil }),
 	look(29, "DomainSetAutostart", func(a *golibvirt.DomainSetAutostartArgs) golibvirt.Domain { return a.Dom }, func(d *Domain, a *golibvirt.DomainSetAutostartArgs) (none, error) {
-		d.autostart = flag(a.Autostart != 0)
+		d.autostart = oneIf(a.Autostart != 0)
 		return none{}, nil
 	}),
 	look(17, "DomainGetMaxMemory", (*domArgs).dom, func(d *Domain, _ *domArgs) (uint64, error) { return uint64(d.memory()), nil }),

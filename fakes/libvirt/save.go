@@ -205,6 +205,7 @@ func (d *Domain) saved(ctx context.Context, def *element, flags uint32) ([]byte,
 	}
 	m := memoryImage{running: wasRunning && flags&savePaused == 0 || flags&saveRunning != 0, def: def, memory: memory}
 	image := m.encode()
+	d.server.savedMemory(d, true)
 	d.stopped(offSaved, stoppedSaved)
 	return image, nil
 }
@@ -274,7 +275,7 @@ func (d *Domain) fromImage(ctx context.Context, m memoryImage, def *element) err
 	}
 	d.server.lifecycle(d, eventStarted, startedRestored)
 	if m.running {
-		d.server.lifecycle(d, eventResumed, resumedUnpaused)
+		d.server.lifecycle(d, eventResumed, resumedFromSnapshot)
 	} else {
 		d.server.lifecycle(d, eventSuspended, suspendedRestored)
 	}

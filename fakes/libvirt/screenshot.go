@@ -2,7 +2,8 @@ package libvirt
 
 import (
 	"bytes"
-	"fmt"
+	"image"
+	"image/png"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 )
@@ -28,25 +29,28 @@ func screenshot(c *call, a *golibvirt.DomainScreenshotArgs) (ret golibvirt.Domai
 		if models[0].child("model").attr("type") == "none" {
 			return fail(codeInternal, fromQEMU, "unable to execute QEMU command 'screendump': There is no console to take a screendump from")
 		}
-		picture = drawScreen(d.state == stateRunning)
-		return nil
+		picture, err = drawScreen(d.state == stateRunning)
+		return err
 	})
 	if err != nil {
 		return ret, err
 	}
 	c.after = func() { c.stream(picture) }
-	ret.Mime = golibvirt.OptString{"image/x-portable-pixmap"}
+	ret.Mime = golibvirt.OptString{"image/png"} // so from QEMU 7.1 on
 	return ret, nil
 }
 
 // drawScreen is grey while the guest runs and black while it does not.
-func drawScreen(running bool) []byte {
-	grey := byte(0)
+func drawScreen(running bool) ([]byte, error) {
+	img := image.NewGray(image.Rect(0, 0, screenWidth, screenHeight))
 	if running {
-		grey = 0xaa
+		for i := range img.Pix {
+			img.Pix[i] = 0xaa
+		}
 	}
-	b := fmt.Appendf(nil, "P6\n%d %d\n255\n", screenWidth, screenHeight)
-	return append(b, bytes.Repeat([]byte{grey}, 3*screenWidth*screenHeight)...)
+	var b bytes.Buffer
+	err := png.Encode(&b, img)
+	return b.Bytes(), err
 }
 
 // stream sends data as the stream of a call.

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/machineries/machineries/internal/qcow2"
 	"go.uber.org/goleak"
 )
 
@@ -15,15 +14,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func machineXML(t *testing.T, name string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name+".qcow2")
-	if err := qcow2.Create(path, qcow2.Options{VirtualSize: 1 << 20}); err != nil {
-		t.Fatal(err)
-	}
-	disk, err := qcow2.Open(path, qcow2.OpenOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	disk.WriteAt([]byte{0x55, 0xaa}, 510)
-	if err := disk.Close(); err != nil {
+	if err := makeDisk(path); err != nil {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf(`<domain type='qemu'>

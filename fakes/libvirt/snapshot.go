@@ -150,7 +150,7 @@ func (s *snapshot) holds(disk *element) bool {
 // takeSnapshot fills s with the domain as it is, and its images with a snapshot.
 func (d *Domain) takeSnapshot(ctx context.Context, s *snapshot) (*snapshot, error) {
 	if _, err := d.snapshot(s.name); err == nil {
-		return nil, fail(codeInternal, fromSnapshot, "domain snapshot %s already exists", s.name)
+		return nil, fail(codeFailed, fromSnapshot, "domain moment %s already exists", s.name)
 	}
 	s.created, s.def = time.Now(), d.now().clone()
 	if s.name == "" {
@@ -198,6 +198,9 @@ func (d *Domain) saveSnapshot(ctx context.Context, s *snapshot) error {
 	}
 	if err == nil {
 		err = d.saveInternal(s)
+	}
+	if err == nil {
+		d.server.savedMemory(d, false)
 	}
 	if wasRunning && d.gone == gone {
 		err = errors.Join(err, d.resume(ctx))
