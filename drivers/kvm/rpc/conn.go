@@ -42,7 +42,12 @@ type pending struct {
 	replied         bool        // the answer came, and a stream is open
 	finishing       bool        // the end of the stream was told, and is to be confirmed
 	result          []byte      // what the answer carried, for the end of the stream
+	early           []*packet   // came over the stream before the answer that opens it
 }
+
+// mostEarly is how many packets of a stream may come before the answer that opens it. libvirtd 9.0.0 sends them from another thread than
+// the answer, and one has been seen to be first.
+const mostEarly = 64
 
 type answer struct {
 	payload []byte
@@ -200,11 +205,32 @@ func (c *conn) takeAnswer(p *packet) error {
 		return c.err
 	}
 	call := c.pending[p.serial]
+	err := c.answer(p)
+	if err != nil || call == nil || !call.replied {
+		return err
+	}
+	early := call.early
+	call.early = nil
+	for _, p := range early {
+		if err := c.answer(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answer is takeAnswer for whoever holds mu.
+func (c *conn) answer(p *packet) error {
+	call := c.pending[p.serial]
 	if call == nil {
 		return violation("an answer to no call, or a second one: %v", p)
 	}
 	if p.program != call.program || p.procedure != call.number {
 		return violation("an answer to %s that is of another procedure: %v", call.procedure.name, p)
+	}
+	if p.kind == typeStream && !call.replied && call.procedure.in && len(call.early) < mostEarly {
+		call.early = append(call.early, p)
+		return nil
 	}
 	if (p.kind == typeStream) != call.replied {
 		return violation("a packet out of order in the answer to %s: %v", call.procedure.name, p)

@@ -647,3 +647,33 @@ func TestAHeldLockIsTriedAgainUntilTheDeadline(t *testing.T) {
 		t.Errorf("at the deadline: %v", err)
 	}
 }
+
+// libvirtd sends a stream's data from another thread than the answer (seen on libvirt 9.0.0, of a picture).
+func TestDataOfAStreamThatComesBeforeTheAnswerIsNotLost(t *testing.T) {
+	const procDomainScreenshot = 211
+	s := serve(t, func(nc net.Conn, call *packet) bool {
+		if call.procedure != procDomainScreenshot || call.kind != typeCall {
+			return true // the confirmation of the stream's end
+		}
+		data := func(payload string) {
+			p := *call
+			p.kind, p.status, p.payload = typeStream, statusContinue, []byte(payload)
+			nc.Write(p.bytes())
+		}
+		data("one ")
+		data("two ")
+		reply(nc, call, append(number(1), appendText(nil, "image/png")...))
+		data("three")
+		data("")
+		return true
+	})
+	c := s.client(Options{})
+	var picture strings.Builder
+	err := c.DoLong(t.Context(), "take a picture of a", func(l *libvirt.Libvirt) error {
+		_, err := l.DomainScreenshot(libvirt.Domain{Name: "a"}, &picture, 0, 0)
+		return err
+	})
+	if err != nil || picture.String() != "one two three" {
+		t.Errorf("%q, %v", picture.String(), err)
+	}
+}
