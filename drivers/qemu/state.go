@@ -114,6 +114,9 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 		if status, full := l.atQuota(state); full {
 			return status, nil
 		}
+		if l.saved() && (state == "finish-migrate" || state == "postmigrate" || state == "paused") {
+			return standsSaved, nil
+		}
 		standing := l.Standing
 		if l.Phase == phaseStarting && !l.Booted { // its driver ended while it loaded
 			standing, _ = settledAs(state)
