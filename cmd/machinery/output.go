@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 	"unicode"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -21,6 +23,8 @@ type app struct {
 	outTerm, errTerm terminal
 	// release gives signals their usual effect back.
 	release func()
+	// command is the one that was called, once that is known.
+	command *cobra.Command
 }
 
 // terminal says what may be written to a stream.
@@ -61,12 +65,16 @@ func apart(f *os.File) io.Writer {
 	return os.NewFile(uintptr(fd), f.Name())
 }
 
-// guarded is a stream that tells when nobody reads it any more.
+// guarded is a stream that tells when nobody reads it any more, and keeps any
+// other reason why it could not be written, for the end: what a command does is
+// done all the same.
 type guarded struct {
 	mu   sync.Mutex
 	w    io.Writer
 	gone func(error)
 	dead bool
+	// failed is the first error, unless it was that nobody reads.
+	failed error
 }
 
 // Write writes p, or drops it once a write has failed.
@@ -78,9 +86,37 @@ func (g *guarded) Write(p []byte) (int, error) {
 	}
 	if _, err := g.w.Write(p); err != nil {
 		g.dead = true
-		g.gone(fmt.Errorf("%w: %w", errOutputGone, err))
+		if errors.Is(err, syscall.EPIPE) {
+			g.gone(fmt.Errorf("%w: %w", errOutputGone, err))
+		} else {
+			g.failed = err
+		}
 	}
 	return len(p), nil
+}
+
+// why is the reason why the stream could not be written; nil if it could, or if
+// nobody wanted to read it.
+func (g *guarded) why() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failed
+}
+
+// unwritten is the error for a standard output that could not be written.
+func (a *app) unwritten() error {
+	g, is := a.out.(*guarded)
+	if !is {
+		return nil
+	}
+	err := g.why()
+	if err == nil {
+		return nil
+	}
+	if e, is := errors.AsType[*os.PathError](err); is {
+		err = e.Err // the path is no file's that anybody named
+	}
+	return fmt.Errorf("cannot write to standard output: %w", err)
 }
 
 // describe looks at what a stream is. NO_COLOR is the convention of
