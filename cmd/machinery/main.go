@@ -41,7 +41,6 @@ func run(args []string) int {
 	root := newRoot(a)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	a.command = cmd
 	status := a.exitStatus(err)
 	unwritten := a.unwritten()
 	if unwritten == nil {

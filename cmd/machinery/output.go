@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/machineries/machineries/conformance/report"
 )
 
 // app is what all commands share: where they read and write.
@@ -38,6 +42,33 @@ type terminal struct {
 }
 
 const standardWidth = 80
+
+// fold breaks the lines of a text that are longer than the terminal is wide,
+// between words; what follows is indented by two more columns than the line. Text
+// that goes elsewhere stays as it is, and so do the lines of a file that are
+// quoted with their number and a mark below them.
+func (t terminal) fold(text string) string {
+	if !t.live {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		words := strings.TrimLeft(line, " ")
+		indent := line[:len(line)-len(words)]
+		if utf8.RuneCountInString(line) <= t.width || quotedLine.MatchString(line) {
+			b.WriteString(line + "\n")
+			continue
+		}
+		lines := report.Wrap(words, max(t.width-len(indent)-2, 20))
+		b.WriteString(indent + strings.Join(lines, "\n  "+indent) + "\n")
+	}
+	return b.String()
+}
+
+// quotedLine is a line of a file in the problem of a configuration, or the mark
+// below it.
+var quotedLine = regexp.MustCompile(`^ +[0-9]* \| `)
 
 // newApp takes the standard streams. gone is called when what is written to
 // stdout is not read any more, so that what runs ends in good order: the

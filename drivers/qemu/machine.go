@@ -64,7 +64,7 @@ func (v *vm) claim(op machinery.Op) (h *hold, p *process, l *ledger, err error) 
 	h, err = acquire(v.dir)
 	if err != nil {
 		if busy, is := errors.AsType[*heldError](err); is {
-			return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v; its operations can be used again when that driver has stopped it or was closed", busy)
+			return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v; wait until that lets go of it, or end it, and try again", busy)
 		}
 		return nil, nil, nil, fail(op, v.machine.Name, machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.dir)
 	}

@@ -159,7 +159,23 @@ func (e *heldError) Error() string {
 	case os.Getpid():
 		return fmt.Sprintf("the machine is busy: another driver in this process (%d) holds it", e.pid)
 	}
-	return fmt.Sprintf("the machine is busy: process %d holds it", e.pid)
+	return fmt.Sprintf("the machine is busy: process %d%s holds it", e.pid, whatIs(e.pid))
+}
+
+// whatIs is the command line of a process in brackets, if it is the user's own: what others run is not told to everybody.
+func whatIs(pid int) string {
+	const most = 100
+	if !ours(pid) {
+		return ""
+	}
+	text := []rune(strings.Join(commandLine(pid), " "))
+	switch {
+	case len(text) == 0:
+		return ""
+	case len(text) > most:
+		text = append(text[:most], '…')
+	}
+	return fmt.Sprintf(" (%s)", string(text))
 }
 
 // acquire takes the lock of the machine whose runtime directory is path, and makes the directory if it is not there. The

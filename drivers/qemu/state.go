@@ -152,12 +152,15 @@ func (v *vm) ask(ctx context.Context, p *process, means func(string) (machinery.
 	if errors.Is(err, monitor.ErrDisconnected) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
 		p.wait(exitTime) // a QEMU without a monitor is about to end
 	}
+	if err == nil && state == shutDown {
+		p.wait(exitTime) // the guest has switched itself off, and QEMU is about to end, unless it was told not to
+	}
 	switch {
+	case p.over():
+		return off(), nil
 	case err == nil:
 		status, err := means(state)
 		return status, asError(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err)
-	case p.over():
-		return off(), nil
 	case ctx.Err() != nil && (errors.Is(ctx.Err(), context.Canceled) || time.Since(began) < leastTime):
 		return machinery.Status{}, interrupted(machinery.OpState, v.machine.Name, ctx, "asking QEMU for the machine's state")
 	}

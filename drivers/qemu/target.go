@@ -56,6 +56,10 @@ func (t *target) hide() (err error) {
 	dir, name := filepath.Split(t.path)
 	if t.file, err = os.CreateTemp(dir, "."+shortened(name)+".*.part"); err == nil {
 		t.temp = t.file.Name()
+		return nil
+	}
+	if e, is := errors.AsType[*os.PathError](err); is {
+		return &os.PathError{Op: "create a file in", Path: filepath.Clean(dir), Err: e.Err} // nobody has named the hidden one
 	}
 	return err
 }
