@@ -339,7 +339,7 @@ func TestSnapshotCreateMakesAMachineThatCanBeRestored(t *testing.T) {
 	made := filepath.Join(dir, "new")
 	r := s.vm("snapshot", "create", "a", "--output", made, "--wait", "100ms", "--compress", "zstd")
 	r.want(t, 0, "stderr")
-	says(t, r.out, "Made "+made+", which restores to running.", `"new":`, `snapshot_path: "`+made+`/memory.snapshot.zst"`, `ip: "192.0.2.1"`, `tags: ["suite","machine0"]`)
+	says(t, r.out, "Made "+made+", which restores to running.", `"new":`, `snapshot_path: "`+made+`/memory.snapshot.zst"`, `ip: "192.0.2.1" # of "a"; one of its own if both are used`, `tags: ["suite","machine0"]`)
 	s.nothingLeft()
 
 	// What was printed is a machine in a qemu.yaml.
@@ -466,7 +466,7 @@ func TestOnATerminalSnapshotCreateAsksForEnterAndTellsItsProgress(t *testing.T) 
 	if status != 0 {
 		t.Fatalf("exit status %d:\n%q", status, text)
 	}
-	says(t, text, "a boots. Press Enter when its guest is ready", "\r\x1b[Ka: memory ", "\r\x1b[Ka: verify", "Made "+made)
+	says(t, text, "a boots. Press Enter when its guest is ready to be saved, or Ctrl-C to give up.\r\n", "\r\x1b[Ka: memory ", "\r\x1b[Ka: verify", "Made", made+",")
 	cmd = command(t, s.args("snapshot", "create", "a", "-o", made+"2")...)
 	text, status = typing(t, cmd, "Press Enter", "\x03")
 	if status != exitFailed || !strings.Contains(text, "interrupted") {

@@ -90,7 +90,10 @@ Exit status: 0 if the directory is there, 1 if not, 2 for wrong usage.`,
 				if o.json {
 					return a.writeJSON(savedJSON{name, saved})
 				}
-				fmt.Fprintf(a.out, "Made %s, which restores to %s. In the machines of a qemu.yaml it is:\n\n%s", oneLine(saved.Dir), saved.State, savedYAML(m, name, saved))
+				made := fmt.Sprintf("Made %s, which restores to %s. In the machines of a qemu.yaml it is:\n", oneLine(saved.Dir), saved.State)
+				beside := fmt.Sprintf("It replaces %q, or is used beside it with an ip and mac_address of its own.\n", name)
+				// What is to be copied is not folded.
+				fmt.Fprintf(a.out, "%s\n%s\n%s", a.outTerm.fold(made), savedYAML(m, name, saved), a.outTerm.fold(beside))
 				return nil
 			})
 		},
@@ -206,7 +209,7 @@ func (o *snapshotOptions) await(ctx context.Context, a *app, m machinery.Machine
 		timer := time.AfterFunc(o.wait, func() { over(errGuestReady) })
 		defer timer.Stop()
 	} else {
-		fmt.Fprintf(a.err, "%s boots. Press Enter when its guest is ready to be saved, or Ctrl-C to give up.\n", oneLine(name))
+		a.say("", oneLine(name)+" boots. Press Enter when its guest is ready to be saved, or Ctrl-C to give up.")
 		go func() { // if it is not waited for it stays with its read: the program ends then
 			_, err := bufio.NewReader(a.in).ReadString('\n')
 			if err == nil {
@@ -284,6 +287,5 @@ func savedYAML(m machinery.Machinery, name string, saved qemu.Saved) string {
 		}
 		fmt.Fprintf(&b, "    %s: %s%s\n", f.key, quote(f.value), comment)
 	}
-	fmt.Fprintf(&b, "\nIt replaces %q, or is used beside it with an ip and mac_address of its own.\n", name)
 	return b.String()
 }

@@ -276,6 +276,7 @@ func TestASecondCommandAtTheSameTimeGetsBusy(t *testing.T) {
 		if results := decode[[]vmResult](t, r.out); results[0].Error.Kind != "busy" {
 			t.Errorf("%s should be busy: %s", op, r.out)
 		}
+		says(t, r.err, op+` "slow": the machine is busy: process `, " vm start -c "+s.bench.ConfigPath(), "wait until that lets go of it, or end it")
 	}
 	r := s.vm("state", "slow")
 	r.want(t, 0, "stderr")
