@@ -21,7 +21,7 @@ import (
 // exampleOptions are the flags of "vm example".
 type exampleOptions struct {
 	emulator, accel string
-	paused          bool
+	paused, network bool
 }
 
 // exampleCommand is "machinery vm example".
@@ -49,13 +49,21 @@ directory must be empty, or is made.`,
 			if err != nil {
 				return failed(fmt.Errorf("the example was not made: %w", err))
 			}
-			fmt.Fprintf(a.out, "Made a machine %q. Next:\n  machinery vm restore -c %s %s\n", exampleName, shellQuote(path), exampleName)
+			fmt.Fprintf(a.out, "Made a machine %q. Next:\n", exampleName)
+			commands := []string{"restore", "state", "stop"}
+			if o.paused {
+				commands = []string{"restore", "resume", "stop"}
+			}
+			for _, command := range commands {
+				fmt.Fprintf(a.out, "  machinery vm %s -c %s %s\n", command, shellQuote(path), exampleName)
+			}
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&o.emulator, "emulator", defaultEmulator, "the emulator's name or `path`")
 	cmd.Flags().StringVar(&o.accel, "accel", "tcg", "`accelerator`: tcg or kvm")
 	cmd.Flags().BoolVar(&o.paused, "paused", false, "save the machine paused, to try \"vm resume\" with")
+	cmd.Flags().BoolVar(&o.network, "network", false, "give the machine a network card, to try \"vm capture\" with")
 	return cmd
 }
 
@@ -139,7 +147,7 @@ func (o *exampleOptions) save(ctx context.Context, emulator, machine string) (er
 		return err
 	}
 	defer os.RemoveAll(dir)
-	bench, err := lab.NewBench(ctx, dir, []conformance.MachineSpec{{Name: exampleName, SavedPaused: o.paused}})
+	bench, err := lab.NewBench(ctx, dir, []conformance.MachineSpec{{Name: exampleName, SavedPaused: o.paused, Network: o.network}})
 	if err != nil {
 		return err
 	}
@@ -165,7 +173,8 @@ func (o *exampleOptions) save(ctx context.Context, emulator, machine string) (er
 var exampleFiles = map[string]string{"disk": "disk.qcow2", "snapshot": "memory.snapshot", "machineinfo": "machineinfo.json"}
 
 // exampleInfo is the machineinfo.json of the lab's machine without the lab:
-// nobody listens at its serial port.
+// nobody listens at its serial port, and its network card is on QEMU's own
+// network, shut off from the host's.
 func exampleInfo(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -189,6 +198,9 @@ func exampleInfo(path string) ([]byte, error) {
 		case "-serial":
 			i++
 			args = append(args, "-serial", "null")
+		case "-netdev":
+			i++
+			args = append(args, "-netdev", "user,id=net,restrict=on")
 		default:
 			args = append(args, arg)
 		}

@@ -70,13 +70,17 @@ func (a *app) exitStatus(err error) int {
 
 // complain writes an error to stderr. Further lines, which have the words of a
 // hypervisor or the problems of a file, are indented.
-func (a *app) complain(err error) { a.say("machinery: ", err.Error()) }
+func (a *app) complain(err error) { a.say("machinery: ", inWords(a.command, err)) }
 
-// say writes text for people to stderr, with a prefix before its first line.
+// say writes text for people to stderr, with a prefix before its first line. A
+// terminal gets it folded to its width.
 func (a *app) say(prefix, text string) {
-	lines := strings.Split(strings.TrimRight(printable(text), "\n"), "\n")
-	fmt.Fprintf(a.err, "%s%s\n", prefix, lines[0])
-	for _, line := range lines[1:] {
-		fmt.Fprintf(a.err, "  %s\n", line)
+	var b strings.Builder
+	for i, line := range strings.Split(strings.TrimRight(printable(text), "\n"), "\n") {
+		if i > 0 {
+			prefix = "  "
+		}
+		b.WriteString(prefix + line + "\n")
 	}
+	fmt.Fprint(a.err, a.errTerm.fold(b.String()))
 }

@@ -16,6 +16,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -38,8 +40,30 @@ func run(args []string) int {
 	a := newApp(release, func(err error) { cancel(err) })
 	root := newRoot(a)
 	root.SetArgs(args)
-	root.SetContext(ctx)
-	return a.exitStatus(root.ExecuteContext(ctx))
+	cmd, err := root.ExecuteContextC(ctx)
+	status := a.exitStatus(err)
+	unwritten := a.unwritten()
+	if unwritten == nil {
+		return status
+	}
+	a.complain(unwritten)
+	switch {
+	case status != 0:
+		return status
+	case belongsTo(cmd, "conformance"):
+		return exitUsage // 1 is a verdict there
+	}
+	return exitFailed
+}
+
+// belongsTo is whether cmd is the command of that name, or one below it.
+func belongsTo(cmd *cobra.Command, name string) bool {
+	for ; cmd != nil; cmd = cmd.Parent() {
+		if cmd.Name() == name {
+			return true
+		}
+	}
+	return false
 }
 
 // interruptible returns a context that ends when the user or the system wants

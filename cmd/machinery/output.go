@@ -2,15 +2,21 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"unicode"
+	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/machineries/machineries/conformance/report"
 )
 
 // app is what all commands share: where they read and write.
@@ -21,6 +27,8 @@ type app struct {
 	outTerm, errTerm terminal
 	// release gives signals their usual effect back.
 	release func()
+	// command is the one that was called, once that is known.
+	command *cobra.Command
 }
 
 // terminal says what may be written to a stream.
@@ -34,6 +42,33 @@ type terminal struct {
 }
 
 const standardWidth = 80
+
+// fold breaks the lines of a text that are longer than the terminal is wide,
+// between words; what follows is indented by two more columns than the line. Text
+// that goes elsewhere stays as it is, and so do the lines of a file that are
+// quoted with their number and a mark below them.
+func (t terminal) fold(text string) string {
+	if !t.live {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		words := strings.TrimLeft(line, " ")
+		indent := line[:len(line)-len(words)]
+		if utf8.RuneCountInString(line) <= t.width || quotedLine.MatchString(line) {
+			b.WriteString(line + "\n")
+			continue
+		}
+		lines := report.Wrap(words, max(t.width-len(indent)-2, 20))
+		b.WriteString(indent + strings.Join(lines, "\n  "+indent) + "\n")
+	}
+	return b.String()
+}
+
+// quotedLine is a line of a file in the problem of a configuration, or the mark
+// below it.
+var quotedLine = regexp.MustCompile(`^ +[0-9]* \| `)
 
 // newApp takes the standard streams. gone is called when what is written to
 // stdout is not read any more, so that what runs ends in good order: the
@@ -61,12 +96,16 @@ func apart(f *os.File) io.Writer {
 	return os.NewFile(uintptr(fd), f.Name())
 }
 
-// guarded is a stream that tells when nobody reads it any more.
+// guarded is a stream that tells when nobody reads it any more, and keeps any
+// other reason why it could not be written, for the end: what a command does is
+// done all the same.
 type guarded struct {
 	mu   sync.Mutex
 	w    io.Writer
 	gone func(error)
 	dead bool
+	// failed is the first error, unless it was that nobody reads.
+	failed error
 }
 
 // Write writes p, or drops it once a write has failed.
@@ -78,9 +117,37 @@ func (g *guarded) Write(p []byte) (int, error) {
 	}
 	if _, err := g.w.Write(p); err != nil {
 		g.dead = true
-		g.gone(fmt.Errorf("%w: %w", errOutputGone, err))
+		if errors.Is(err, syscall.EPIPE) {
+			g.gone(fmt.Errorf("%w: %w", errOutputGone, err))
+		} else {
+			g.failed = err
+		}
 	}
 	return len(p), nil
+}
+
+// why is the reason why the stream could not be written; nil if it could, or if
+// nobody wanted to read it.
+func (g *guarded) why() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failed
+}
+
+// unwritten is the error for a standard output that could not be written.
+func (a *app) unwritten() error {
+	g, is := a.out.(*guarded)
+	if !is {
+		return nil
+	}
+	err := g.why()
+	if err == nil {
+		return nil
+	}
+	if e, is := errors.AsType[*os.PathError](err); is {
+		err = e.Err // the path is no file's that anybody named
+	}
+	return fmt.Errorf("cannot write to standard output: %w", err)
 }
 
 // describe looks at what a stream is. NO_COLOR is the convention of

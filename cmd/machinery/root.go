@@ -35,7 +35,13 @@ and drives the machines of one.`,
 	root.SetErr(a.err)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(a.out, helpText(cmd)) })
 	root.SetHelpCommand(helpCommand(root))
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { a.command = cmd }
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if before := cmd.Flags().Args(); cmd.HasAvailableSubCommands() && len(before) > 0 {
+			return cmd.RunE(cmd, before) // a command that there is not is why its flags are not known
+		}
+		return usage(cmd, "%s", flagWords(err))
+	})
 	return root
 }
 

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -92,6 +94,10 @@ func (o *vmOptions) open(ctx context.Context, a *app, cmd *cobra.Command) (machi
 	case o.timeout <= 0 && !o.endless:
 		return nil, usage(cmd, "--timeout must be more than 0; it is %v", o.timeout)
 	case o.driver == "":
+		// A name that leads nowhere says nothing of a driver.
+		if err := isFile(o.config); err != nil {
+			return nil, failed(err)
+		}
 		if _, err := machinery.Lookup(name); err != nil {
 			return nil, usage(cmd, "the name of %s should tell the driver, and there is no driver %q; --driver says which to use: %s",
 				o.config, name, strings.Join(driverNames(), ", "))
@@ -100,8 +106,34 @@ func (o *vmOptions) open(ctx context.Context, a *app, cmd *cobra.Command) (machi
 	if _, err := machinery.Lookup(name); err != nil {
 		return nil, usage(cmd, "there is no driver %q; %s", name, meant(name, driverNames()))
 	}
-	m, err := machinery.DefaultRegistry.OpenAs(ctx, name, o.config, o.driverOptions(a))
+	var problems []config.Diagnostic
+	options := o.driverOptions(a)
+	options.Warn = func(d config.Diagnostic) { problems = append(problems, d) }
+	m, err := machinery.DefaultRegistry.OpenAs(ctx, name, o.config, options)
+	slices.SortStableFunc(problems, func(a, b config.Diagnostic) int { return cmp.Compare(a.Severity, b.Severity) })
+	for _, d := range problems {
+		// What makes a machine unusable is said by the operations on it, and is of
+		// no interest to those on others.
+		if d.Severity == config.Warning || o.problems {
+			a.say("machinery: ", d.Detail())
+		}
+	}
 	return m, failed(err)
+}
+
+// isFile returns why there is no file at path.
+func isFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		if e, is := errors.AsType[*os.PathError](err); is {
+			err = e.Err
+		}
+		return fmt.Errorf("the configuration file %s cannot be opened: %w", path, err)
+	case info.IsDir():
+		return fmt.Errorf("%s is a directory, not a file with a configuration", path)
+	}
+	return nil
 }
 
 // driverOptions are what a driver is opened with.
@@ -114,13 +146,6 @@ func (o *vmOptions) driverOptions(a *app) machinery.Options {
 		Logger:     slog.New(slog.NewTextHandler(printableWriter{a.err}, &slog.HandlerOptions{Level: level})),
 		RuntimeDir: o.runtimeDir,
 		Strict:     o.strict,
-		Warn: func(d config.Diagnostic) {
-			// What makes a machine unusable is said by the operations on it, and
-			// is of no interest to those on others.
-			if d.Severity == config.Warning || o.problems {
-				a.say("machinery: ", d.Detail())
-			}
-		},
 	}
 }
 
@@ -173,6 +198,10 @@ func chosenMachines(cmd *cobra.Command, m machinery.Machinery, args []string, al
 	}
 	var names []string
 	for _, name := range args {
+		// Before anything begins: half of what was meant is worse than nothing.
+		if !slices.Contains(known, name) {
+			return nil, unknownMachine(cmd, name, known)
+		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
@@ -187,9 +216,51 @@ func oneMachine(cmd *cobra.Command, m machinery.Machinery, args []string) (strin
 	case len(args) != 1:
 		return "", usage(cmd, "name one machine, not %d; the configuration has %s", len(args), quotedList(known))
 	case !slices.Contains(known, args[0]):
-		return "", failed(machinery.NotFound(machinery.OpState, args[0], m.Machines()))
+		return "", unknownMachine(cmd, args[0], known)
 	}
 	return args[0], nil
+}
+
+// unknownMachine is the error for a name that no machine of the configuration
+// has.
+func unknownMachine(cmd *cobra.Command, name string, known []string) error {
+	if len(known) == 0 {
+		return usage(cmd, "there is no machine %q; the configuration has none at all", name)
+	}
+	return usage(cmd, "there is no machine %q; the configuration has %s", name, quotedList(known))
+}
+
+// wants is the error for what a command that writes a file of one machine was
+// not told: all of it at once, as far as it can be known without the
+// configuration. what is how to name the file, at path.
+func (o *vmOptions) wants(cmd *cobra.Command, args []string, path, what string) error {
+	var missing []string
+	if o.config == "" {
+		missing = append(missing, "the configuration file, with -c")
+	}
+	if len(args) == 0 && (o.config == "" || path == "") {
+		missing = append(missing, "a machine")
+	}
+	if path == "" {
+		missing = append(missing, what)
+	}
+	switch n := len(missing); n {
+	case 0:
+		return nil
+	case 1:
+		return usage(cmd, "name %s", missing[0])
+	default:
+		return usage(cmd, "name %s, and %s", strings.Join(missing[:n-1], ", "), missing[n-1])
+	}
+}
+
+// noStdout refuses - for a file that is written otherwise than by writing to
+// standard output.
+func noStdout(cmd *cobra.Command, flag, path string) error {
+	if path != "-" {
+		return nil
+	}
+	return usage(cmd, "%s - would be a file of that name: standard output cannot be written to here; name a file, or say ./- if you mean that", flag)
 }
 
 func quotedList(names []string) string {

@@ -61,15 +61,19 @@ Exit status: 0 if every machine is off, 1 if not, 2 for wrong usage.`,
 func (o *vmOptions) press(ctx context.Context, m machinery.Machinery, name string, noStop bool) vmResult {
 	off := machinery.Status{State: machinery.StatePoweroff}
 	var err error
+	var began time.Time
 	forced := false
 	if noStop {
 		if err = machinery.ACPIStop(ctx, m, name); err == nil {
 			waiting, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("--timeout %v is over", o.timeout))
 			defer cancel()
 			_, err = machinery.WaitState(waiting, m, name, machinery.StatePoweroff)
+			err = o.disobeyed(ctx, name, err)
 		}
 	} else {
+		began = time.Now()
 		forced, err = machinery.StopGently(ctx, m, name, o.timeout)
+		err = o.disobeyed(ctx, name, err)
 	}
 	if errors.Is(err, machinery.ErrStateReached) {
 		r := newVMResult(machinery.OpACPIStop, name, off, nil)
@@ -79,8 +83,29 @@ func (o *vmOptions) press(ctx context.Context, m machinery.Machinery, name strin
 	r := newVMResult(machinery.OpACPIStop, name, off, err)
 	if err != nil {
 		r.Status = nil
+	} else if forced && time.Since(began) < o.timeout {
+		r.Forced, r.already = true, "poweroff; its guest broke down, and it was stopped"
 	} else if forced {
 		r.Forced, r.already = true, fmt.Sprintf("poweroff; its guest did not obey within %v, and it was stopped", o.timeout)
 	}
 	return r
+}
+
+// disobeyed makes the error of a wait that was given up one that says what is the
+// case: nothing of the machine was ended.
+func (o *vmOptions) disobeyed(ctx context.Context, name string, err error) error {
+	e, is := err.(*machinery.Error)
+	if !is || e.Op != machinery.OpWait || e.Kind != machinery.ErrInterrupted {
+		return err
+	}
+	status := "the machine runs on"
+	if e.Status.State != "" && e.Status.State != machinery.StateRunning {
+		status = fmt.Sprintf("the machine is %s", e.Status)
+	}
+	if ctx.Err() == nil {
+		return &machinery.Error{Op: machinery.OpACPIStop, Machine: name, Kind: machinery.ErrUnexpectedState, Status: e.Status,
+			Reason: fmt.Sprintf("the guest did not switch the machine off within %v; %s, and nothing was stopped", o.timeout, status)}
+	}
+	return &machinery.Error{Op: machinery.OpACPIStop, Machine: name, Kind: machinery.ErrInterrupted, Status: e.Status,
+		Reason: fmt.Sprintf("the wait for the guest was given up; its power button has been pressed, %s, and nothing was stopped", status), Err: ctx.Err()}
 }

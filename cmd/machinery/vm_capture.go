@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -76,7 +78,8 @@ func vmCaptureStartCommand(a *app) *cobra.Command {
 		Short: "Begins to record the traffic of a machine that runs.",
 		Long: `Begins to record the network traffic of a machine that runs or is paused. The
 file, at which there must be nothing, is there when the capture has ended, and
-until then what is recorded is in hidden files beside it.
+until then what is recorded is in hidden files beside it. "vm state" and
+"vm list" tell that it goes on.
 
 What goes to or comes from an address and port of --exclude is left out.
 
@@ -85,8 +88,8 @@ Exit status: 0 if the traffic is recorded, 1 if not, 2 for wrong usage.`,
 			"  machinery vm capture start -c qemu.yaml win10_1 --write run.pcap \\\n" +
 			"      --exclude 192.168.30.1:2042 --max-bytes 100M",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.path == "" {
-				return usage(cmd, "name the file to write, with --write")
+			if err := cmp.Or(o.wants(cmd, args, f.path, "the pcap file to write, with --write"), noStdout(cmd, "--write", f.path)); err != nil {
+				return err
 			}
 			c, err := f.given(cmd, "--exclude", "--max-bytes")
 			if err != nil {
@@ -102,7 +105,11 @@ Exit status: 0 if the traffic is recorded, 1 if not, 2 for wrong usage.`,
 				if err == nil {
 					err = machinery.StartCapture(ctx, m, name, c)
 				}
-				return newVMResult(machinery.OpStartCapture, name, status, err)
+				r := newVMResult(machinery.OpStartCapture, name, status, err)
+				if r.OK {
+					r.Path, r.already = f.path, fmt.Sprintf("%s, and recording to %s", oneLine(status.String()), oneLine(f.path))
+				}
+				return r
 			})
 		},
 	}
@@ -129,7 +136,12 @@ Exit status: 0 if nothing is recorded any more, 1 if not, 2 for wrong usage.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			op := vmOperation{op: machinery.OpStopCapture, do: machinery.StopCapture, already: "was not recorded"}
 			return o.onOne(a, cmd, args, func(ctx context.Context, m machinery.Machinery, name string) vmResult {
-				return op.on(ctx, m, name, false)
+				path := recording(ctx, m, name)
+				r := op.on(ctx, m, name, false)
+				if info, err := os.Stat(path); r.OK && !r.Already && err == nil {
+					r.Path, r.already = path, fmt.Sprintf("%s, and recorded to %s, %d bytes", oneLine(r.Status.String()), oneLine(path), info.Size())
+				}
+				return r
 			})
 		},
 	}
@@ -137,17 +149,30 @@ Exit status: 0 if nothing is recorded any more, 1 if not, 2 for wrong usage.`,
 	return cmd
 }
 
+// recorder is a driver that can tell to which file a machine's traffic is being
+// recorded.
+type recorder interface {
+	Recording(ctx context.Context, name string) (path string, err error)
+}
+
+// recording is that file, or empty if there is none or the driver cannot tell.
+func recording(ctx context.Context, m machinery.Machinery, name string) string {
+	d, is := m.(recorder)
+	if !is {
+		return ""
+	}
+	path, _ := d.Recording(ctx, name) // what fails here fails in the operation beside it too
+	return path
+}
+
 // onOne does something to the one machine that the arguments name.
 func (o *vmOptions) onOne(a *app, cmd *cobra.Command, args []string, do func(ctx context.Context, m machinery.Machinery, name string) vmResult) error {
 	return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error {
-		if len(args) > 1 {
-			return usage(cmd, "name one machine; there are %d", len(args))
-		}
-		names, err := chosenMachines(cmd, m, args, false)
+		name, err := oneMachine(cmd, m, args)
 		if err != nil {
 			return err
 		}
-		return a.report(names, o.json, func(name string) vmResult { return do(ctx, m, name) })
+		return a.report([]string{name}, o.json, func(name string) vmResult { return do(ctx, m, name) })
 	})
 }
 
@@ -168,6 +193,9 @@ func (f *captureFlags) around(cmd *cobra.Command, names []string, do func(contex
 	case len(names) > 1:
 		return nil, usage(cmd, "--capture %s is for one machine; there are %d", filepath.Base(f.path), len(names))
 	}
+	if err := noStdout(cmd, "--capture", f.path); err != nil {
+		return nil, err
+	}
 	c, err := f.given(cmd, "--capture-exclude", "--capture-max-bytes")
 	if err != nil {
 		return nil, err
@@ -179,7 +207,7 @@ func (f *captureFlags) around(cmd *cobra.Command, names []string, do func(contex
 				Reason: fmt.Sprintf("the machine has to be off to be recorded from its first packet on, but it is %s; stop it first", status)})
 		}
 		if err := machinery.StartCapture(ctx, m, name, c); err != nil {
-			return err
+			return also(err, "the machine was not started")
 		}
 		return do(ctx, m, name)
 	}, nil

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/machineries/machineries/conformance"
@@ -30,7 +31,12 @@ func TestAMachinesTrafficIsRecordedBetweenTwoCommands(t *testing.T) {
 	s.vm("restore", "win10").want(t, 0, "stderr")
 	r = vm(start, "--exclude", "192.0.2.1:8000", "--max-bytes", "1M")
 	r.want(t, 0, "stderr")
-	says(t, r.out, "win10: running\n")
+	says(t, r.out, "win10: running, and recording to "+path+"\n")
+	for _, look := range []string{"state", "list"} {
+		seen := s.vm(look)
+		seen.want(t, 0, "stderr")
+		says(t, seen.out, "its traffic is recorded to "+path+"\n")
+	}
 	again := vm(start)
 	again.want(t, exitFailed, "stdout")
 	says(t, again.err, "under way already")
@@ -41,13 +47,24 @@ func TestAMachinesTrafficIsRecordedBetweenTwoCommands(t *testing.T) {
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("the file is there before the capture has ended")
 	}
-	vm(stop).want(t, 0, "stderr")
+	r = vm(stop)
+	r.want(t, 0, "stderr")
+	says(t, r.out, "win10: running, and recorded to "+path+", ", " bytes\n")
 	if data, err := os.ReadFile(path); err != nil || !bytes.Contains(data, frame) {
 		t.Errorf("the capture (%d bytes, %v) lacks the frame", len(data), err)
 	}
 	r = vm(stop)
 	r.want(t, 0, "stderr")
 	says(t, r.out, "win10: was not recorded\n")
+	r = s.vm("state")
+	if r.out != "win10: running\n" {
+		t.Errorf("after the capture the state is %s", r.out)
+	}
+	nobody := runCLI(t, "vm", "capture", "stop", "-c", s.bench.ConfigPath())
+	nobody.want(t, exitUsage, "stdout")
+	if strings.Contains(nobody.err, "--all") {
+		t.Errorf("it offers a flag that it does not have: %s", nobody.err)
+	}
 	r = vm(start, "--json")
 	r.want(t, exitFailed, "")
 	var results []vmResult
@@ -72,6 +89,16 @@ func TestAMachineIsRecordedFromItsFirstPacketOn(t *testing.T) {
 	r.want(t, exitFailed, "stdout")
 	says(t, r.err, "its arguments name no network")
 	s.vm("stop", "win11").want(t, 0, "stderr")
+
+	s.vm("start", "win10", "--capture", "-").want(t, exitUsage, "stdout")
+	taken := filepath.Join(t.TempDir(), "taken")
+	if err := os.WriteFile(taken, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = s.vm("boot", "win10", "--capture", taken)
+	r.want(t, exitFailed, "stdout")
+	says(t, r.err, taken, "the machine was not started")
+	s.state("win10", "poweroff")
 
 	s.vm("start", "win10", "--capture", path, "--capture-exclude", "[2001:db8::1]:53").want(t, 0, "stderr")
 	again := s.vm("restore", "win10", "--capture", path+"2")

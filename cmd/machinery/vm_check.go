@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 
 // vmCheckCommand is "machinery vm check".
 func vmCheckCommand(a *app) *cobra.Command {
-	o := vmOptions{problems: true}
+	var o vmOptions
 	cmd := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Tells whether the machines could be started here.",
@@ -20,15 +21,29 @@ func vmCheckCommand(a *app) *cobra.Command {
 reads the configuration and the files that it names, asks the hypervisor for its
 version, and checks what the driver needs. It starts no machine.
 
+A disk that was changed since its snapshot was made is found as a restore would
+find it, if there is a manifest beside the snapshot ("vm snapshot seal"). Files
+whose times are not those in it, as after a copy, are read through, which takes
+as long as copying them.
+
 Exit status: 0 if nothing is missing, 1 if something is.`,
 		Example: "  machinery vm check -c qemu.yaml\n  machinery vm check -c qemu.yaml --strict --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error { return a.check(ctx, m, o.json) })
+			return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error { return a.check(ctx, m, o.driverName(), o.json) })
 		},
 	}
-	o.flags(cmd, lookTimeout)
+	o.flags(cmd, checkTimeout)
 	return cmd
+}
+
+// checkTimeout is enough to read some hundred gigabytes.
+const checkTimeout = 15 * time.Minute
+
+// snapshotChecker is a driver that can tell whether a restore would find a
+// machine's files to be what its snapshot was made with.
+type snapshotChecker interface {
+	CheckSnapshot(ctx context.Context, name string) error
 }
 
 // checked is what "vm check" has found, for programs.
@@ -39,11 +54,11 @@ type checked struct {
 	Machines []vmResult `json:"machines"`
 }
 
-func (a *app) check(ctx context.Context, m machinery.Machinery, asJSON bool) error {
+func (a *app) check(ctx context.Context, m machinery.Machinery, driver string, asJSON bool) error {
 	c := checked{OK: true, Machines: []vmResult{}}
 	say := func(format string, args ...any) {
 		if !asJSON {
-			fmt.Fprintf(a.out, format, args...)
+			fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf(format, args...)))
 		}
 	}
 	found := func(what string, err error) {
@@ -59,7 +74,7 @@ func (a *app) check(ctx context.Context, m machinery.Machinery, asJSON bool) err
 	version, err := machinery.Version(ctx, m)
 	if err == nil {
 		c.Version = version
-		say("hypervisor: version %s\n", oneLine(version))
+		say("hypervisor: %s %s\n", driver, oneLine(version))
 	}
 	// Where the version cannot be told, the check of what is needed says why.
 	found("dependencies: all there", machinery.CheckDependencies(ctx, m))
@@ -67,6 +82,9 @@ func (a *app) check(ctx context.Context, m machinery.Machinery, asJSON bool) err
 		status, err := m.State(ctx, name)
 		if err == nil && status.State == machinery.StateError {
 			err = &machinery.Error{Op: machinery.OpState, Machine: name, Kind: machinery.ErrConfig, Status: status, Reason: status.String(), Err: errors.New(status.Detail)}
+		}
+		if d, is := m.(snapshotChecker); is && err == nil {
+			err = d.CheckSnapshot(ctx, name)
 		}
 		r := newVMResult(machinery.OpState, name, status, err)
 		c.Machines = append(c.Machines, r)

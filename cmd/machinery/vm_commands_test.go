@@ -44,7 +44,11 @@ func TestACPIStopWaitsForTheGuestAndFallsBackOnStop(t *testing.T) {
 	s.ignoring("deaf")
 	r := s.vm("acpi-stop", "deaf", "--no-stop", "--timeout", "300ms")
 	r.want(t, exitFailed, "stdout")
-	says(t, r.err, `machinery: wait_state "deaf": `, "poweroff", "running")
+	says(t, r.err, `machinery: acpi-stop "deaf": the guest did not switch the machine off within 300ms; the machine runs on, and nothing was stopped`)
+	r = s.vm("acpi-stop", "deaf", "--no-stop", "--timeout", "300ms", "--json")
+	if got := decode[[]vmResult](t, r.out); got[0].Error.Kind != "unexpected_state" {
+		t.Errorf("nothing was interrupted: %s", r.out)
+	}
 	s.state("deaf", "running")
 	r = s.vm("acpi-stop", "--all", "--timeout", "1s")
 	r.want(t, 0, "stderr")
@@ -69,7 +73,7 @@ func TestACPIStopOfAPausedMachineLeavesItAlone(t *testing.T) {
 	s.vm("restore", "a").want(t, 0, "stderr")
 	r := s.vm("acpi-stop", "a")
 	r.want(t, exitFailed, "stdout")
-	says(t, r.err, `acpi_stop "a": `, "paused")
+	says(t, r.err, `acpi-stop "a": `, "paused")
 	s.state("a", "paused (from snapshot)")
 	s.vm("stop", "a").want(t, 0, "stderr")
 }
@@ -93,7 +97,9 @@ func TestCtrlCEndsTheWaitForTheGuestAndTheMachineRunsOn(t *testing.T) {
 	}
 	_ = cmd.Process.Signal(os.Interrupt)
 	_ = cmd.Wait()
-	result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}.want(t, exitFailed, "stdout")
+	r := result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+	r.want(t, exitFailed, "stdout")
+	says(t, r.err, `acpi-stop "a": the wait for the guest was given up`, "the machine runs on, and nothing was stopped")
 	s.state("a", "running")
 	s.vm("stop", "a").want(t, 0, "stderr")
 }
@@ -109,7 +115,7 @@ func TestBootRunsAMachineThatHasNoSnapshot(t *testing.T) {
 	s.state("new", "running")
 	r = s.vm("boot", "new")
 	r.want(t, exitFailed, "stdout")
-	says(t, r.err, `norestore_start "new": `, "running")
+	says(t, r.err, `boot "new": `, "running")
 	s.vm("stop", "new").want(t, 0, "stderr")
 	s.nothingLeft()
 }
@@ -153,8 +159,8 @@ func TestDumpAndScreenshotWriteFilesAndNeverReplaceOne(t *testing.T) {
 		directory := s.vm(c.cmd, "a", "--write", dir)
 		directory.want(t, exitFailed, "stdout")
 		unknown := s.vm(c.cmd, "b", "--write", filepath.Join(dir, "b"))
-		unknown.want(t, exitFailed, "stdout")
-		says(t, unknown.err, `"b": there is no machine of this name; the configuration has "a", "dark"`)
+		unknown.want(t, exitUsage, "stdout")
+		says(t, unknown.err, `there is no machine "b"; the configuration has "a", "dark"`)
 		for _, args := range [][]string{{"a", "dark", "--write", filepath.Join(dir, "b")}, {"--write", filepath.Join(dir, "b")}, {"a"}} {
 			r := s.vm(c.cmd, args...)
 			r.want(t, exitUsage, "stdout")
@@ -241,8 +247,8 @@ func TestWatchEndsAfterAWhileOrWhenNobodyReads(t *testing.T) {
 		s.vm("watch", args...).want(t, exitUsage, "stdout")
 	}
 	r = s.vm("watch", "a", "c")
-	r.want(t, exitFailed, "")
-	says(t, r.err, `watch "c": there is no machine of this name`)
+	r.want(t, exitUsage, "stdout")
+	says(t, r.err, `there is no machine "c"`)
 
 	cmd := command(t, s.args("watch", "a")...)
 	out, err := cmd.StdoutPipe()
@@ -268,8 +274,8 @@ func TestCheckTellsWhatIsMissing(t *testing.T) {
 	s := newSite(t, conformance.MachineSpec{Name: "a"}, conformance.MachineSpec{Name: "bad", Damage: conformance.SnapshotEmpty})
 	r := s.vm("check")
 	r.want(t, exitFailed, "")
-	says(t, r.out, "hypervisor: version ", "dependencies: all there\n", "a: poweroff\n")
-	says(t, r.err, `state "bad": error`, "memory.snapshot")
+	says(t, r.out, "hypervisor: qemu ", "dependencies: all there\n", "a: poweroff\n")
+	says(t, r.err, `check "bad": error`, "memory.snapshot")
 	all := s.vm("check", "--json")
 	all.want(t, exitFailed, "")
 	if got := decode[checked](t, all.out); got.OK || got.Version == "" || len(got.Machines) != 2 || !got.Machines[0].OK || got.Machines[1].OK {
@@ -312,7 +318,7 @@ func TestWaitReadyWaitsForTheAgent(t *testing.T) {
 	agent.Close()
 	r := runCLI(t, append([]string{"vm", "start", "a", "--wait-ready", "--timeout", "1s", "--json"}, at...)...)
 	r.want(t, exitFailed, "")
-	says(t, r.err, `wait_ready "a": `, agent.Listener.Addr().String(), "refused")
+	says(t, r.err, `start "a": waited`, agent.Listener.Addr().String(), "refused", "the machine was started, and is running")
 	if got := decode[[]vmResult](t, r.out); got[0].Error.Kind != "interrupted" {
 		t.Errorf("results: %s", r.out)
 	}
@@ -321,7 +327,7 @@ func TestWaitReadyWaitsForTheAgent(t *testing.T) {
 	runCLI(t, append([]string{"vm", "stop", "a"}, at...)...).want(t, 0, "stderr")
 	paused := s.vm("restore", "paused", "--wait-ready")
 	paused.want(t, exitFailed, "stdout")
-	says(t, paused.err, `wait_ready "paused": the machine is paused (from snapshot), so nothing in it can answer`)
+	says(t, paused.err, `restore "paused": the machine is paused (from snapshot), so nothing in it can answer`)
 	s.vm("stop", "paused").want(t, 0, "stderr")
 	s.vm("stop", "a", "--wait-ready").want(t, exitUsage, "stdout")
 	s.nothingLeft()
@@ -333,7 +339,7 @@ func TestSnapshotCreateMakesAMachineThatCanBeRestored(t *testing.T) {
 	made := filepath.Join(dir, "new")
 	r := s.vm("snapshot", "create", "a", "--output", made, "--wait", "100ms", "--compress", "zstd")
 	r.want(t, 0, "stderr")
-	says(t, r.out, "Made "+made+", which restores to running.", `"new":`, `snapshot_path: "`+made+`/memory.snapshot.zst"`, `ip: "192.0.2.1"`, `tags: ["suite","machine0"]`)
+	says(t, r.out, "Made "+made+", which restores to running.", `"new":`, `snapshot_path: "`+made+`/memory.snapshot.zst"`, `ip: "192.0.2.1" # of "a"; one of its own if both are used`, `tags: ["suite","machine0"]`)
 	s.nothingLeft()
 
 	// What was printed is a machine in a qemu.yaml.
@@ -379,7 +385,7 @@ func TestSnapshotCreateSaysWhatIsWrongBeforeItBoots(t *testing.T) {
 		{[]string{"-o", ok, "--wait", "1s"}, exitUsage, `name one machine, not 0; the configuration has "a"`},
 		{[]string{"a", "b", "-o", ok, "--wait", "1s"}, exitUsage, "name one machine, not 2"},
 		{[]string{"a", "-o", ok, "--wait", "1s", "--timeout", "0s"}, exitUsage, "--timeout"},
-		{[]string{"b", "-o", ok, "--wait", "1s"}, exitFailed, "there is no machine of this name"},
+		{[]string{"b", "-o", ok, "--wait", "1s"}, exitUsage, `there is no machine "b"`},
 		{[]string{"a", "-o", dir, "--wait", "1s"}, exitFailed, "there is something already"},
 		{[]string{"a", "-o", ok + "/x", "--wait", "1s"}, exitFailed, "there is no directory " + ok},
 		{[]string{"a", "-o", ok, "--running"}, exitFailed, "the machine is poweroff"},
@@ -416,7 +422,7 @@ func TestCtrlCWhileTheGuestIsWaitedForLeavesNothing(t *testing.T) {
 	_ = cmd.Wait()
 	r := result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 	r.want(t, exitFailed, "stdout")
-	says(t, r.err, `"a": `)
+	says(t, r.err, `snapshot create "a": `, "nothing was made; the machine is off")
 	s.state("a", "poweroff")
 	s.nothingLeft()
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
@@ -447,7 +453,7 @@ func TestAMachineThatGoesOffBeforeItIsSavedIsAnError(t *testing.T) {
 	_ = cmd.Wait()
 	r := result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 	r.want(t, exitFailed, "stdout")
-	says(t, r.err, `wait_state "a": `, "went off before it could be saved")
+	says(t, r.err, `snapshot create "a": `, "went off before it could be saved", "nothing was made; the machine is off")
 	s.nothingLeft()
 }
 
@@ -460,7 +466,7 @@ func TestOnATerminalSnapshotCreateAsksForEnterAndTellsItsProgress(t *testing.T) 
 	if status != 0 {
 		t.Fatalf("exit status %d:\n%q", status, text)
 	}
-	says(t, text, "a boots. Press Enter when its guest is ready", "\r\x1b[Ka: memory ", "\r\x1b[Ka: verify", "Made "+made)
+	says(t, text, "a boots. Press Enter when its guest is ready to be saved, or Ctrl-C to give up.\r\n", "\r\x1b[Ka: memory ", "\r\x1b[Ka: verify", "Made", made+",")
 	cmd = command(t, s.args("snapshot", "create", "a", "-o", made+"2")...)
 	text, status = typing(t, cmd, "Press Enter", "\x03")
 	if status != exitFailed || !strings.Contains(text, "interrupted") {
@@ -492,7 +498,7 @@ func TestAFullDiskLeavesNoSnapshotAndAMachineThatRanRunsOn(t *testing.T) {
 			require.Missing(t, "namespaces", r.err)
 		}
 		r.want(t, exitFailed, "stdout")
-		says(t, strings.ToLower(r.err), `save_snapshot "a": `, "no space left on device")
+		says(t, strings.ToLower(r.err), `snapshot create "a": `, "no space left on device", "nothing was made; the machine is running")
 		s.state("a", "running")
 	}
 	s.vm("stop", "a").want(t, 0, "stderr")
@@ -516,3 +522,79 @@ func TestAShellCompletesTheNamesOfMachinesAndDrivers(t *testing.T) {
 
 var _ snapshotSaver = (*qemu.Machinery)(nil)
 var _ progressDumper = (*qemu.Machinery)(nil)
+
+func TestStopSucceedsForAMachineThatIsOffAndCannotBeUsed(t *testing.T) {
+	s := newSite(t, conformance.MachineSpec{Name: "a"}, conformance.MachineSpec{Name: "bad", Damage: conformance.SnapshotEmpty})
+	s.vm("start", "a").want(t, 0, "stderr")
+	r := s.vm("stop", "--all")
+	r.want(t, 0, "stderr")
+	says(t, r.out, "a: poweroff\n", `bad: was off already; "vm check" tells why it cannot be used`)
+	r = s.vm("stop", "bad", "--json")
+	r.want(t, 0, "stderr")
+	if got := decode[[]vmResult](t, r.out); !got[0].OK || !got[0].Already {
+		t.Errorf("results: %s", r.out)
+	}
+	s.nothingLeft()
+}
+
+func TestCheckFindsTheChangedDiskThatARestoreRefuses(t *testing.T) {
+	s := newSite(t, conformance.MachineSpec{Name: "a"}, conformance.MachineSpec{Name: "b"})
+	for _, name := range []string{"a", "b"} {
+		s.vm("snapshot", "seal", name).want(t, 0, "stderr")
+	}
+	s.vm("check").want(t, 0, "stderr")
+	disk := s.bench.Saved("a").Files["disk"]
+	f, err := os.OpenFile(disk, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("more"); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	r := s.vm("check")
+	r.want(t, exitFailed, "")
+	says(t, r.err, `check "a": `, disk+" has changed since the snapshot was made")
+	says(t, r.out, "b: poweroff\n")
+	restore := s.vm("restore", "a")
+	restore.want(t, exitFailed, "stdout")
+	_, checked, _ := strings.Cut(r.err, `"a": `)
+	if _, restored, _ := strings.Cut(restore.err, `"a": `); restored != checked {
+		t.Errorf("check and restore say different things:\n%s%s", r.err, restore.err)
+	}
+	if n := strings.Count(r.err, "\n"); n != 1 {
+		t.Errorf("it says it %d times:\n%s", n, r.err)
+	}
+}
+
+func TestAFileOfTheConfigurationThatCannotBeReadIsSaidBeforeAnythingOfDrivers(t *testing.T) {
+	dir := t.TempDir()
+	for path, want := range map[string]string{
+		filepath.Join(dir, "nope.yaml"): "no such file or directory", dir: "is a directory", filepath.Join(dir, "qemu.yaml"): "no such file or directory",
+	} {
+		r := runCLI(t, "vm", "list", "-c", path)
+		r.want(t, exitFailed, "stdout")
+		says(t, r.err, path, want)
+		if strings.Contains(r.err, "--driver") {
+			t.Errorf("it speaks of drivers: %s", r.err)
+		}
+	}
+}
+
+func TestErrorsOfAConfigurationComeBeforeItsWarnings(t *testing.T) {
+	s := newSite(t, conformance.MachineSpec{Name: "a"})
+	text, err := os.ReadFile(s.bench.ConfigPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "qemu.yaml")
+	odd := "interfaze: lo\n" + strings.Replace(string(text), "    platform:", "    plattform:", 1)
+	if err := os.WriteFile(path, []byte(odd), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := runCLI(t, "vm", "list", "-c", path, "--runtime-dir", s.bench.RuntimeDir())
+	wrong, doubtful := strings.Index(r.err, "platform: "), strings.Index(r.err, "warning: ")
+	if wrong < 0 || doubtful < 0 || doubtful < wrong {
+		t.Errorf("the errors should be first:\n%s", r.err)
+	}
+}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -38,8 +40,8 @@ Exit status: 0 if the file is there, 1 if not, 2 for wrong usage.`,
 		Example: `  machinery vm dump -c qemu.yaml win10_1 --write win10_1.elf
   machinery vm dump -c qemu.yaml win10_1 --write a.kdump --format kdump-zlib`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if path == "" {
-				return usage(cmd, "name the file to write, with --write")
+			if err := cmp.Or(o.wants(cmd, args, path, "the file to write, with --write"), noStdout(cmd, "--write", path)); err != nil {
+				return err
 			}
 			return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error {
 				name, err := oneMachine(cmd, m, args)
@@ -72,9 +74,13 @@ func (a *app) dump(ctx context.Context, m machinery.Machinery, name, path, forma
 	case is:
 		line := a.liveLine()
 		defer line.erase()
-		return d.DumpMemoryProgress(ctx, name, path, format, func(done, total int64) {
+		err := d.DumpMemoryProgress(ctx, name, path, format, func(done, total int64) {
 			line.show(fmt.Sprintf("%s: memory %s", oneLine(name), share(done, total)))
 		})
+		if format == "win-dmp" && errors.Is(err, machinery.ErrHypervisor) {
+			err = also(err, "win-dmp is for a Windows guest that has the device vmcoreinfo (QEMU's -device vmcoreinfo) and its driver, fwcfg of virtio-win")
+		}
+		return err
 	case format != "":
 		return &machinery.Error{Op: machinery.OpDumpMemory, Machine: name, Kind: machinery.ErrUnsupported, Reason: "this driver has one format alone; leave --format out"}
 	}

@@ -24,7 +24,8 @@ func vmListCommand(a *app) *cobra.Command {
 		Short: "Lists the machines.",
 		Long: `Lists the machines of a configuration: for how long they have been running
 (AGE), and the process of the driver that holds them (OWNER; "-" is nobody).
-"vm state" tells what they do. What is left over of runs whose driver died is
+"vm state" tells what they do. A machine whose network traffic is recorded is
+named below, with the file. What is left over of runs whose driver died is
 listed below, also of machines that are not in the configuration (any more);
 "vm sweep" clears it up.`,
 		Example: "  machinery vm list -c qemu.yaml\n  machinery vm list -c qemu.yaml --json",
@@ -35,10 +36,14 @@ listed below, also of machines that are not in the configuration (any more);
 				if err != nil && !errors.Is(err, machinery.ErrUnsupported) {
 					return failed(err)
 				}
-				if o.json {
-					return a.writeJSON(listed(m.Machines(), runs))
+				list := listed(m.Machines(), runs)
+				for i := range list {
+					list[i].Recording = recording(ctx, m, list[i].Name)
 				}
-				return a.listMachines(listed(m.Machines(), runs), runs)
+				if o.json {
+					return a.writeJSON(list)
+				}
+				return a.listMachines(list, runs)
 			})
 		},
 	}
@@ -51,6 +56,8 @@ listed below, also of machines that are not in the configuration (any more);
 type listedMachine struct {
 	machinery.Machine
 	Run *machinery.Run `json:"run,omitempty"`
+	// Recording is the file to which its traffic is being recorded.
+	Recording string `json:"recording,omitempty"`
 }
 
 func listed(machines []machinery.Machine, runs []machinery.Run) []listedMachine {
@@ -90,16 +97,22 @@ func (a *app) listMachines(machines []listedMachine, runs []machinery.Run) error
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	for _, machine := range machines {
+		if machine.Recording != "" {
+			fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("%s: its traffic is recorded to %s\n", oneLine(machine.Name), oneLine(machine.Recording))))
+		}
+	}
 	for _, run := range runs {
 		if run.Left != "" || !run.Configured {
-			fmt.Fprintf(a.out, "%s\n", describeRun(run))
+			fmt.Fprint(a.out, a.outTerm.fold(describeRun(run, true)+"\n"))
 		}
 	}
 	return nil
 }
 
-// describeRun says on one line what there is of a run.
-func describeRun(run machinery.Run) string {
+// describeRun says on one line what there is of a run. configured is whether
+// there is a configuration for it to be in.
+func describeRun(run machinery.Run, configured bool) string {
 	name := runName(run)
 	text := fmt.Sprintf("%s: left over for %s: %s", name, age(time.Since(run.Since)), oneLine(run.Left))
 	if run.Left == "" {
@@ -113,7 +126,7 @@ func describeRun(run machinery.Run) string {
 			text += fmt.Sprintf("process %d", run.Owner)
 		}
 	}
-	if !run.Configured {
+	if configured && !run.Configured {
 		text += "; not configured here"
 	}
 	return text

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,8 @@ what the machine writes is thrown away when it is stopped.`,
 		op: machinery.OpNoRestoreStart, timeout: startTimeout, do: machinery.NoRestoreStart},
 	{name: "stop", short: "Switches machines off.",
 		long: `Switches machines off as pulling the cord would; the guests are not asked. It
-works in every state, and is a success for a machine that is off already. When
+works in every state, and is a success for a machine that is off already, even
+if it could not be started. When
 the time of --timeout is over, the machine is killed at once.`,
 		op: machinery.OpStop, timeout: time.Minute,
 		do:      func(ctx context.Context, m machinery.Machinery, name string) error { return m.Stop(ctx, name) },
@@ -104,18 +106,44 @@ func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
 	return cmd
 }
 
+// isOff is whether a machine that cannot be used is known to be off: nothing of
+// a run of it is there.
+func isOff(ctx context.Context, m machinery.Machinery, name string) bool {
+	status, err := m.State(ctx, name)
+	if err != nil || status.State != machinery.StateError {
+		return err == nil && status.State == machinery.StatePoweroff
+	}
+	runs, err := machinery.Account(ctx, m)
+	return err == nil && !slices.ContainsFunc(runs, func(run machinery.Run) bool {
+		return run.Configured && run.Machine == name && (run.Held || run.PID > 0 || run.Problem != "")
+	})
+}
+
 // on does the operation to one machine.
 func (op vmOperation) on(ctx context.Context, m machinery.Machinery, name string, ready bool) vmResult {
 	err := op.do(ctx, m, name)
+	unready := false
 	if err == nil && ready {
 		err = machinery.WaitReady(ctx, m, name)
-	}
-	if err != nil && (op.already == "" || !errors.Is(err, machinery.ErrStateReached)) {
-		return newVMResult(op.op, name, machinery.Status{}, err)
+		unready = err != nil
 	}
 	// The operation may have used up its time; to look afterwards has its own.
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
 	defer cancel()
+	if unready {
+		if status, stateErr := m.State(look, name); stateErr == nil && status.State != machinery.StatePoweroff {
+			err = also(err, "the machine was started, and is %s; \"vm stop\" switches it off", status)
+		}
+	}
+	if op.op == machinery.OpStop && errors.Is(err, machinery.ErrConfig) && isOff(look, m, name) {
+		// There is nothing to stop, whatever is wrong with its files.
+		r := newVMResult(op.op, name, machinery.Status{State: machinery.StatePoweroff}, nil)
+		r.Already, r.already = true, op.already+"; \"vm check\" tells why it cannot be used"
+		return r
+	}
+	if err != nil && (op.already == "" || !errors.Is(err, machinery.ErrStateReached)) {
+		return newVMResult(op.op, name, machinery.Status{}, err)
+	}
 	status, stateErr := m.State(look, name)
 	if stateErr != nil {
 		return newVMResult(op.op, name, machinery.Status{}, stateErr)

@@ -26,9 +26,10 @@ Exit status: 0 if the picture was written, 1 if not, 2 for wrong usage.`,
 		Example: `  machinery vm screenshot -c qemu.yaml win10_1 --write now.png
   machinery vm screenshot -c qemu.yaml win10_1 --write - | display`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.wants(cmd, args, path, "the file to write, with --write"); err != nil {
+				return err
+			}
 			switch {
-			case path == "":
-				return usage(cmd, "name the file to write, with --write")
 			case path == "-" && o.json:
 				return usage(cmd, "--json and --write - exclude each other: both go to stdout")
 			case path == "-" && term.IsTerminal(int(os.Stdout.Fd())):

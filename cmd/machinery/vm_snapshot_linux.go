@@ -68,7 +68,7 @@ printed.
 When the guest is ready is told by --wait-ready (its agent answers an HTTP
 request), by --wait (a time is over), or by you: without these it asks for the
 Enter key. With --running a machine is saved that runs already, or stands as it
-was restored, as it is.
+was restored, as it is; it goes off then, too.
 
 Exit status: 0 if the directory is there, 1 if not, 2 for wrong usage.`,
 		Example: `  machinery vm snapshot create -c qemu.yaml win10_1 --output win10_2
@@ -90,7 +90,10 @@ Exit status: 0 if the directory is there, 1 if not, 2 for wrong usage.`,
 				if o.json {
 					return a.writeJSON(savedJSON{name, saved})
 				}
-				fmt.Fprintf(a.out, "Made %s, which restores to %s. In the machines of a qemu.yaml it is:\n\n%s", oneLine(saved.Dir), saved.State, savedYAML(m, name, saved))
+				made := fmt.Sprintf("Made %s, which restores to %s. In the machines of a qemu.yaml it is:\n", oneLine(saved.Dir), saved.State)
+				beside := fmt.Sprintf("It replaces %q, or is used beside it with an ip and mac_address of its own.\n", name)
+				// What is to be copied is not folded.
+				fmt.Fprintf(a.out, "%s\n%s\n%s", a.outTerm.fold(made), savedYAML(m, name, saved), a.outTerm.fold(beside))
 				return nil
 			})
 		},
@@ -100,7 +103,7 @@ Exit status: 0 if the directory is there, 1 if not, 2 for wrong usage.`,
 	f.StringVarP(&o.save.Dir, "output", "o", "", "the `directory` to make")
 	f.BoolVar(&o.waitReady, "wait-ready", false, "wait until the agent in the guest answers")
 	f.DurationVar(&o.wait, "wait", 0, "wait for this `time`, such as 90s, after the boot began")
-	f.BoolVar(&o.running, "running", false, "save a machine that runs already")
+	f.BoolVar(&o.running, "running", false, "save a machine that runs already; it is off afterwards")
 	f.BoolVar(&o.save.Paused, "paused", false, "save it to be paused after a restore")
 	f.StringVar(&o.save.Compress, "compress", "none", "`how` to pack the memory: zstd or none")
 	return cmd
@@ -145,6 +148,18 @@ func (o *snapshotOptions) create(ctx context.Context, a *app, m machinery.Machin
 	}
 	line := a.liveLine()
 	defer line.erase()
+	defer func() {
+		if err == nil {
+			return
+		}
+		look, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
+		defer cancel()
+		if isOff(look, m, name) {
+			err = also(err, "nothing was made; the machine is off")
+		} else if status, stateErr := m.State(look, name); stateErr == nil {
+			err = also(err, "nothing was made; the machine is %s", status)
+		}
+	}()
 	if !o.running {
 		if err := machinery.NoRestoreStart(ctx, m, name); err != nil {
 			if errors.Is(err, machinery.ErrUnexpectedState) {
@@ -194,7 +209,7 @@ func (o *snapshotOptions) await(ctx context.Context, a *app, m machinery.Machine
 		timer := time.AfterFunc(o.wait, func() { over(errGuestReady) })
 		defer timer.Stop()
 	} else {
-		fmt.Fprintf(a.err, "%s boots. Press Enter when its guest is ready to be saved, or Ctrl-C to give up.\n", oneLine(name))
+		a.say("", oneLine(name)+" boots. Press Enter when its guest is ready to be saved, or Ctrl-C to give up.")
 		go func() { // if it is not waited for it stays with its read: the program ends then
 			_, err := bufio.NewReader(a.in).ReadString('\n')
 			if err == nil {
@@ -266,8 +281,11 @@ func savedYAML(m machinery.Machinery, name string, saved qemu.Saved) string {
 		if f.key == "mac_address" && f.value == "" || f.key == "allow_arguments" && len(saved.AllowArguments) == 0 {
 			continue
 		}
-		fmt.Fprintf(&b, "    %s: %s\n", f.key, quote(f.value))
+		comment := ""
+		if f.key == "ip" || f.key == "mac_address" {
+			comment = fmt.Sprintf(" # of %s; one of its own if both are used", quote(name))
+		}
+		fmt.Fprintf(&b, "    %s: %s%s\n", f.key, quote(f.value), comment)
 	}
-	fmt.Fprintf(&b, "\nIt replaces %q, or is used beside it with an ip and mac_address of its own.\n", name)
 	return b.String()
 }

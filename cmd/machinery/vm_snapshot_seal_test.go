@@ -22,7 +22,7 @@ func TestASealedMachineWhoseDiskChangedIsNotRestored(t *testing.T) {
 	}
 	again := s.vm("snapshot", "seal", "a")
 	again.want(t, exitFailed, "stdout")
-	says(t, again.err, manifest, "file exists")
+	says(t, again.err, manifest, "sealed already")
 
 	if err := os.Truncate(files["disk"], 1<<20); err != nil {
 		t.Fatal(err)

@@ -17,10 +17,12 @@ func vmStateCommand(a *app) *cobra.Command {
 		Use:   "state -c FILE [MACHINE...]",
 		Short: "Tells what machines do.",
 		Long: `Tells the state of the named machines, or of all: starting, running, paused,
-stopping, poweroff, suspended or error, with the reason where there is one.
+stopping, poweroff, suspended or error, with the reason where there is one, and
+the file to which its network traffic is being recorded, if it is.
 It changes nothing, and works beside another program that drives the machines.
 
-Exit status: 0 if every state is known, whatever it is.`,
+Exit status: 0 if every state is known, whatever it is, 1 if not, 2 for wrong
+usage, such as a machine that there is not.`,
 		Example: "  machinery vm state -c qemu.yaml\n  machinery vm state -c qemu.yaml --json win10_1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.with(a, cmd, func(ctx context.Context, m machinery.Machinery) error {
@@ -30,7 +32,11 @@ Exit status: 0 if every state is known, whatever it is.`,
 				}
 				return a.report(names, o.json, func(name string) vmResult {
 					status, err := m.State(ctx, name)
-					return newVMResult(machinery.OpState, name, status, err)
+					r := newVMResult(machinery.OpState, name, status, err)
+					if err == nil {
+						r.Recording = recording(ctx, m, name)
+					}
+					return r
 				})
 			})
 		},
@@ -54,6 +60,8 @@ type vmResult struct {
 	Forced bool `json:"forced,omitempty"`
 	// Path is what was written.
 	Path string `json:"path,omitempty"`
+	// Recording is the file to which the machine's traffic is being recorded.
+	Recording string `json:"recording,omitempty"`
 
 	err error
 	// already, if not empty, is what is said instead of the status.
@@ -110,6 +118,9 @@ func (r vmResult) text() string {
 	for line := range strings.Lines(printable(strings.TrimSpace(r.Status.Detail))) {
 		text += "  " + strings.TrimRight(line, "\n") + "\n"
 	}
+	if r.Recording != "" {
+		text += "  its traffic is recorded to " + oneLine(r.Recording) + "\n"
+	}
 	return text
 }
 
@@ -136,7 +147,7 @@ func (a *app) report(names []string, asJSON bool, do func(name string) vmResult)
 				failures++
 				a.complain(r.err)
 			case !asJSON:
-				fmt.Fprint(a.out, r.text())
+				fmt.Fprint(a.out, a.outTerm.fold(r.text()))
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -20,15 +21,17 @@ func vmSweepCommand(a *app) *cobra.Command {
 		Short: "Clears up what no one owns.",
 		Long: `Removes what is left of machines whose driver died and whose hypervisor has
 ended: sockets, ledgers, disposable disks. It shows it first and asks. What a
-living program holds is left alone, and so is a machine that runs, unless you
-say --running: then those are ended that nobody holds.
+living program holds is left alone. So is a machine that runs on though nobody
+holds it, as every machine does between two commands; --running ends those too.
 
 It looks at all that is in the driver's directory for running machines, also of
 configurations that have been changed or deleted since; without -c, at that
 alone. Name machines, or the IDs that are shown for those without a name, to
 clear up no others.
 
-Exit status: 0 if nothing of it is left, 1 if something is, 2 for wrong usage.`,
+Exit status: 0 if nothing is left over any more, or with --dry-run, 1 if
+something is, or you said no, 2 for wrong usage. A machine that runs is not left
+over.`,
 		Example: "  machinery vm sweep -c qemu.yaml\n  machinery vm sweep --dry-run\n  machinery vm sweep -c qemu.yaml --running --yes win10_1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.json && !s.yes && !s.dry {
@@ -98,25 +101,37 @@ func (s *vmSweep) run(ctx context.Context, a *app, cmd *cobra.Command, o *vmOpti
 		return err
 	}
 	results := []sweptRun{}
+	stuck, runsOn := 0, 0
 	for _, run := range chosen {
 		does := s.does(run)
 		if !o.json {
-			a.showRun(run, does)
+			a.showRun(run, does, o.config != "")
 		}
-		if does {
+		switch {
+		case does:
 			results = append(results, sweptRun{Run: run})
+		case run.Left != "":
+			stuck++
+		case !run.Held && run.Problem == "" && run.PID > 0:
+			runsOn++
 		}
 	}
+	if !o.json {
+		a.showRest(len(results), stuck, runsOn)
+	}
+	var left error
+	if stuck > 0 {
+		left = &failure{status: exitFailed}
+	}
 	switch {
-	case o.json && s.dry:
+	case s.dry && o.json:
 		return a.writeJSON(results)
 	case s.dry:
 		return nil
 	case len(results) == 0 && o.json:
-		return a.writeJSON(results)
+		return cmp.Or(a.writeJSON(results), left)
 	case len(results) == 0:
-		fmt.Fprintln(a.out, "Nothing is to be cleared up.")
-		return nil
+		return left
 	}
 	if err := a.confirm(cmd, s.yes); err != nil {
 		return err
@@ -145,7 +160,23 @@ func (s *vmSweep) run(ctx context.Context, a *app, cmd *cobra.Command, o *vmOpti
 	if swept < len(results) {
 		return &failure{status: exitFailed}
 	}
-	return nil
+	return left
+}
+
+// showRest tells what is not to be cleared up.
+func (a *app) showRest(does, stuck, runsOn int) {
+	switch {
+	case runsOn == 1:
+		fmt.Fprintln(a.out, "1 machine runs on, held by nobody; --running would end it.")
+	case runsOn > 1:
+		fmt.Fprintf(a.out, "%d machines run on, held by nobody; --running would end them.\n", runsOn)
+	}
+	switch {
+	case stuck > 0:
+		fmt.Fprintf(a.out, "Left over, and to be cleared up by hand: %d.\n", stuck)
+	case does == 0 && runsOn == 0:
+		fmt.Fprintln(a.out, "Nothing is to be cleared up.")
+	}
 }
 
 // does is whether a run is to be swept.
@@ -156,22 +187,24 @@ func (s *vmSweep) does(run machinery.Run) bool {
 	return run.Left != "" || s.running && run.PID > 0
 }
 
-// showRun tells what will become of a run.
-func (a *app) showRun(run machinery.Run, does bool) {
+// showRun tells what will become of a run. configured is whether there is a
+// configuration that it could be in.
+func (a *app) showRun(run machinery.Run, does, configured bool) {
+	show := func(verb string) {
+		fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("%-6s %s\n", verb, describeRun(run, configured))))
+	}
 	switch {
 	case run.Problem != "":
-		fmt.Fprintf(a.out, "leave  %s\n       %s\n", describeRun(run), oneLine(run.Problem))
-		return
-	case run.Held:
-		fmt.Fprintf(a.out, "leave  %s\n", describeRun(run))
+		show("leave")
+		fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("       %s\n", oneLine(run.Problem))))
 		return
 	case !does:
-		fmt.Fprintf(a.out, "leave  %s\n       --running would end it\n", describeRun(run))
+		show("leave")
 		return
 	case run.PID > 0:
-		fmt.Fprintf(a.out, "end    %s\n", describeRun(run))
+		show("end")
 	default:
-		fmt.Fprintf(a.out, "remove %s\n", describeRun(run))
+		show("remove")
 	}
 	for _, file := range run.Files {
 		fmt.Fprintf(a.out, "       %s\n", oneLine(file))

@@ -73,7 +73,7 @@ func TestSweepShowsAndAsksAndClearsUpWhatNobodyOwns(t *testing.T) {
 
 	shown := s.vm("sweep", "--dry-run")
 	shown.want(t, 0, "stderr")
-	says(t, shown.out, append(files, "remove dead: left over", "leave  alive: running", "held by nobody", "--running would end it")...)
+	says(t, shown.out, append(files, "remove dead: left over", "leave  alive: running", "held by nobody", "1 machine runs on, held by nobody; --running would end it.")...)
 	unasked := s.vm("sweep")
 	unasked.want(t, exitUsage, "")
 	says(t, unasked.err, "--yes", "no terminal")
@@ -129,7 +129,7 @@ func TestSweepFindsWhatIsLeftOfAConfigurationThatIsGone(t *testing.T) {
 	}
 	shown := bare("--dry-run")
 	shown.want(t, 0, "stderr")
-	says(t, shown.out, fmt.Sprintf("remove a\\x1b[2J: left over for 0s: its QEMU (process %d) has ended; not configured here", pid), `leave  b b: running`)
+	says(t, shown.out, fmt.Sprintf("remove a\\x1b[2J: left over for 0s: its QEMU (process %d) has ended\n", pid), `leave  b b: running`)
 	if strings.Contains(shown.out, "\x1b") {
 		t.Error("a name reaches the terminal as it is")
 	}

@@ -112,7 +112,7 @@ func TestAMachineRunsOnFromOneCommandToTheNext(t *testing.T) {
 
 	again := s.vm("start", "win10")
 	again.want(t, exitFailed, "stdout")
-	says(t, again.err, `machinery: restore_start "win10": `, "running")
+	says(t, again.err, `machinery: start "win10": `, "running")
 	s.state("win10", "running")
 
 	r = s.vm("stop", "win10")
@@ -137,7 +137,7 @@ func TestRestoreLeavesAPausedMachinePausedAndStartDoesNot(t *testing.T) {
 	s.vm("stop", "a").want(t, 0, "stderr")
 	r = s.vm("resume", "a")
 	r.want(t, exitFailed, "stdout")
-	says(t, r.err, `machinery: handle_paused "a": `)
+	says(t, r.err, `machinery: resume "a": `)
 	s.vm("start", "a").want(t, 0, "stderr")
 	s.state("a", "running")
 	s.vm("stop", "a").want(t, 0, "stderr")
@@ -178,11 +178,17 @@ func TestSeveralMachinesAtOnceAndAllOfThem(t *testing.T) {
 func TestAFailedOperationIsOneErrorAndTheOthersGoOn(t *testing.T) {
 	s := newSite(t, conformance.MachineSpec{Name: "good"},
 		conformance.MachineSpec{Name: "bad", Faults: []conformance.Fault{{Kind: conformance.FaultRefuseStart, Text: "the frobnicator is on fire"}}})
-	r := s.vm("start", "bad", "good", "ugly", "--json")
+	for _, op := range []string{"start", "restore", "boot", "stop", "acpi-stop", "resume", "state"} {
+		r := s.vm(op, "good", "ugly", "--json")
+		r.want(t, exitUsage, "stdout")
+		says(t, r.err, `there is no machine "ugly"; the configuration has "good", "bad"`)
+		s.state("good", "poweroff")
+	}
+	r := s.vm("start", "bad", "good", "--json")
 	r.want(t, exitFailed, "")
-	says(t, r.err, `machinery: restore_start "bad": `, "the frobnicator is on fire", `machinery: restore_start "ugly": there is no machine of this name`)
+	says(t, r.err, `machinery: start "bad": `, "the frobnicator is on fire")
 	results := decode[[]vmResult](t, r.out)
-	if len(results) != 3 || results[0].OK || results[0].Error.Kind != "hypervisor" || !results[1].OK || results[2].Error.Kind != "not_found" {
+	if len(results) != 2 || results[0].OK || results[0].Operation != machinery.OpRestoreStart || results[0].Error.Kind != "hypervisor" || !results[1].OK {
 		t.Errorf("results: %s", r.out)
 	}
 	s.state("good", "running")
@@ -210,7 +216,7 @@ func TestWarningsAndErrorsOfTheConfigurationAreOnStderr(t *testing.T) {
 	says(t, r.out, "NAME")
 	r = runCLI(t, append(args, "--strict")...)
 	r.want(t, exitFailed, "stdout")
-	says(t, r.err, "machinery: open: ", odd+":1:1: ")
+	says(t, r.err, `machinery: the configuration of driver "qemu" cannot be used: `, odd+":1:1: ")
 
 	missing := runCLI(t, "vm", "list", "-c", "/nowhere/qemu.yaml")
 	missing.want(t, exitFailed, "stdout")
@@ -256,7 +262,7 @@ func TestCtrlCEndsAStartAndLeavesNothing(t *testing.T) {
 	interrupt := startSlowly(t, s, "slow")
 	r := interrupt()
 	r.want(t, exitFailed, "stdout")
-	says(t, r.err, `machinery: restore_start "slow": `)
+	says(t, r.err, `machinery: start "slow": `)
 	s.state("slow", "poweroff")
 	s.nothingLeft()
 }
@@ -270,6 +276,7 @@ func TestASecondCommandAtTheSameTimeGetsBusy(t *testing.T) {
 		if results := decode[[]vmResult](t, r.out); results[0].Error.Kind != "busy" {
 			t.Errorf("%s should be busy: %s", op, r.out)
 		}
+		says(t, r.err, op+` "slow": the machine is busy: process `, " vm start -c "+s.bench.ConfigPath(), "wait until that lets go of it, or end it")
 	}
 	r := s.vm("state", "slow")
 	r.want(t, 0, "stderr")

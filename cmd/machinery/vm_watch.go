@@ -87,7 +87,7 @@ func (a *app) watch(ctx context.Context, m machinery.Machinery, names []string, 
 	}
 	e := json.NewEncoder(a.out)
 	e.SetEscapeHTML(false)
-	for begun > 0 {
+	for begun > 0 && a.unwritten() == nil {
 		select {
 		case line := <-lines:
 			if asJSON {

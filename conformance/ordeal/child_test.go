@@ -46,6 +46,9 @@ func child(text string) {
 // recorded is the machine that has a network.
 const recorded = "a"
 
+// savedSuffix is what the directory of a saved machine ends with.
+const savedSuffix = ".saved"
+
 // worker works at one machine.
 type worker struct {
 	task
@@ -78,6 +81,8 @@ var operations = []struct {
 	{"record", (*worker).record},
 	{"record", (*worker).record},
 	{"end recording", func(w *worker, ctx context.Context) error { return w.m.StopCapture(ctx, w.name) }},
+	{"save", (*worker).save},
+	{"save", (*worker).save},
 	{"open again", (*worker).openAgain},
 	{"interrupted start", (*worker).interrupted},
 }
@@ -115,6 +120,17 @@ func (w *worker) openAgain(ctx context.Context) (err error) {
 func (w *worker) dump(ctx context.Context) error {
 	w.dumps++
 	return w.m.DumpMemory(ctx, w.name, filepath.Join(w.Out, fmt.Sprintf("%s-%d-%d", w.name, w.Seed, w.dumps)))
+}
+
+// save makes a new machine of this one, which is off then.
+func (w *worker) save(ctx context.Context) error {
+	w.dumps++
+	o := qemu.SaveOptions{Dir: filepath.Join(w.Out, fmt.Sprintf("%s-%d-%d%s", w.name, w.Seed, w.dumps, savedSuffix)), Paused: w.random.IntN(2) == 0}
+	if w.random.IntN(2) == 0 {
+		o.Compress = "zstd"
+	}
+	_, err := w.m.SaveSnapshot(ctx, w.name, o)
+	return err
 }
 
 // record records the traffic of the present run, or of the next. Only one of the machines has a network.

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,35 +20,6 @@ import (
 	"github.com/machineries/machineries/internal/require"
 	"github.com/machineries/machineries/machinery"
 )
-
-// spaceEnv is set in the test binary that may mount file systems, which nobody else sees.
-const spaceEnv = "MACHINERY_ORDEAL_MOUNTS"
-
-// ownMounts runs the test in a process that may mount file systems of its own, and returns whether this is it.
-func ownMounts(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(spaceEnv) != "" {
-		return true
-	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), spaceEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
-	if os.Getuid() != 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}
-	}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, unix.EPERM) {
-		require.Missing(t, "mounts", "this user may not mount file systems of its own: "+err.Error())
-		return false
-	}
-	t.Logf("in a process of its own:\n%s", out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return false
-}
 
 // disk is a small file system.
 type disk struct {
@@ -195,7 +164,7 @@ func (s *fullSite) works(when string) {
 }
 
 func TestNoFullDiskLosesAnythingOrLeavesHalfAFile(t *testing.T) {
-	if !ownMounts(t) {
+	if !require.OwnMounts(t) {
 		return
 	}
 	emulators(t, func(t *testing.T, l *qemulab.Lab) {

@@ -150,9 +150,7 @@ func (l *ledger) files() []string {
 	if l.Capture != nil {
 		there = append(there, present(l.Capture.Raw)...)
 	}
-	if l.Saving != "" {
-		there = append(there, present([]string{l.Saving})...)
-	}
+	there = append(there, present(l.Saving)...)
 	return there
 }
 

@@ -30,6 +30,7 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 		}
 		return errNothingLeft
 	}
+	wasSaved := l.saved()
 	if err := l.clearSaving(); err != nil {
 		v.log.Warn("something is left of a snapshot that was being saved", "error", err)
 	}
@@ -57,6 +58,11 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 	}
 	if err == nil && r.dumping {
 		r.dumpLeft(ctx, m)
+	}
+	if err == nil && wasSaved && op != machinery.OpStop {
+		if refused := r.unsave(ctx); refused != nil {
+			v.log.Warn("the machine does not go on after its driver ended while it saved the machine", "error", refused)
+		}
 	}
 	if err := r.note(func(l *ledger) { l.PID, l.Start, l.Phase = p.PID, p.Start, r.settled() }); err != nil {
 		v.log.Debug("the machine's ledger is not up to date", "error", err)

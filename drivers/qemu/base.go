@@ -12,7 +12,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/internal/qcow2"
+	"github.com/machineries/machineries/machinery"
 )
 
 // identity tells one content of a file from another, as far as a file system says without the file being read. Who writes to a
@@ -206,6 +208,32 @@ func (v *vm) disks() []string {
 	}
 	return paths
 }
+
+// CheckSnapshot is whether a machine's disks are what its snapshot was made with, as a restore would find: of a machine with a
+// manifest beside its snapshot, that nothing has changed since; of one without, that nothing has since this driver first saw its files.
+// Files whose time is not the manifest's are read through, which takes as long as copying them. It changes nothing, and needs no turn.
+//
+// Errors: ErrConfig if the files do not belong together or the machine cannot be used; ErrInterrupted if ctx ends.
+func (d *Machinery) CheckSnapshot(ctx context.Context, name string) error {
+	const op = OpCheckSnapshot
+	v, err := d.lookup(ctx, op, name)
+	if err != nil {
+		return err
+	}
+	if problem := v.problem(); problem != nil {
+		return fault.Fail(op, name, v.badKind, problem, "the machine cannot be used")
+	}
+	if err := v.checkBases(ctx); err != nil {
+		if ctx.Err() != nil {
+			return fault.Interrupted(op, name, ctx, "comparing the machine's files with their manifest")
+		}
+		return fault.Fail(op, name, machinery.ErrConfig, err, "the machine cannot be restored")
+	}
+	return nil
+}
+
+// OpCheckSnapshot is CheckSnapshot in errors and logs. It is an operation of this driver alone.
+const OpCheckSnapshot = machinery.Op("check_snapshot")
 
 // checkBases refuses a restore from files that do not belong together any more.
 func (v *vm) checkBases(ctx context.Context) error {

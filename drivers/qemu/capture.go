@@ -58,6 +58,26 @@ func (d *Machinery) StartCapture(ctx context.Context, name string, c machinery.C
 	return d.operate(ctx, machinery.OpStartCapture, name, func(v *vm, ctx context.Context) error { return v.startCapture(ctx, c) })
 }
 
+// Recording is the path of the file to which a machine's traffic is being recorded, by whichever driver began that; empty for none. The file
+// itself is there when the capture has ended.
+//
+// Errors: ErrHypervisor if the machine's ledger cannot be read; those of every operation for a wrong name and a closed driver.
+func (d *Machinery) Recording(ctx context.Context, name string) (string, error) {
+	const op = machinery.Op("recording")
+	v, err := d.lookup(ctx, op, name)
+	if err != nil {
+		return "", err
+	}
+	l, err := readLedger(v.dir)
+	if err != nil {
+		return "", fault.AsError(op, name, machinery.ErrHypervisor, err)
+	}
+	if l == nil || l.Capture == nil {
+		return "", nil
+	}
+	return l.Capture.Path, nil
+}
+
 // StopCapture ends the recording and returns when the file is there. What is armed is taken back, and leaves no file.
 //
 // Errors: ErrStateReached if none is under way or armed, ErrConnection if QEMU does not answer, ErrCapture if the recording cannot be

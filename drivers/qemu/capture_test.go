@@ -291,7 +291,10 @@ func TestACaptureOfARunningMachineEndsWhenItIsToldTo(t *testing.T) {
 		}
 		var got []string
 		for _, f := range recorded(t, path) {
-			got = append(got, strings.Trim(string(f[14:]), "\x00"))
+			// QEMU announces a restored machine for half a second, by reverse ARP.
+			if text := strings.Trim(string(f[14:]), "\x00"); strings.HasPrefix(text, "frame ") {
+				got = append(got, text)
+			}
 		}
 		if strings.Join(got, ",") != "frame 0,frame 1,frame 2" {
 			t.Errorf("recorded %q; want the frames of both cards in the order in which they came", got)

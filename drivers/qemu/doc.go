@@ -104,6 +104,8 @@
 //   - In a memory dump: QEMU writes it to its end, into a file without a name, and then lets the machine go on. Until then the
 //     machine is paused for the dump, and the operations of the next holder wait, but for Stop. Where every file needs a name, a
 //     hidden one is left beside the path of the dump (.NAME.*.part), which no ledger tells of.
+//   - In SaveSnapshot: before the memory is complete a machine that may stand still for it, and goes on when the next holder takes it
+//     over; after that it is off or is ended. What was made of the new machine in part, and the directory of its trial, are in the ledger, and go.
 //   - While a picture is taken: a file in the directory, which goes with that.
 //   - In Stop: a machine that runs or is off; what is left is cleared in the order disk, ledger, sockets, lock, directory.
 //

@@ -35,7 +35,10 @@ func (r *run) dumpLeft(ctx context.Context, m *monitor.Monitor) {
 	if err := m.Execute(ctx, "query-dump", nil, &progress); err != nil || progress.Status == "active" {
 		return
 	}
-	// Done with it, or never told to begin.
+	// Done with it, or never told to begin. In the first moment the machine may stand for it still.
+	if err := r.awaitResume(ctx); err != nil {
+		return
+	}
 	r.mu.Lock()
 	r.dumping = false
 	r.mu.Unlock()

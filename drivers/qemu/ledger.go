@@ -52,8 +52,8 @@ type ledger struct {
 	// Args is how many arguments QEMU was given, and Digest the sha256 of them, each with a NUL behind it.
 	Args   int    `json:"args"`
 	Digest string `json:"digest"`
-	// Saving is the hidden directory of a SaveSnapshot that is going on.
-	Saving string `json:"saving,omitempty"`
+	// Saving are the directories of a SaveSnapshot that is going on: the hidden one of what it makes, and that of its trial.
+	Saving []string `json:"saving,omitempty"`
 	// Overlays are the paths of the disposable disks, that of the machine's disk first.
 	Overlays []string `json:"overlays"`
 	// Capture is the recording of the machine's traffic; nil for none.
@@ -193,17 +193,5 @@ func (l *ledger) clear() error {
 	if err := removeOverlays(l.Overlays); err != nil {
 		return fmt.Errorf("the disposable disks of an earlier run cannot be removed: %w", err)
 	}
-	return nil
-}
-
-// clearSaving removes what a SaveSnapshot has made whose driver is dead.
-func (l *ledger) clearSaving() error {
-	if l.Saving == "" {
-		return nil
-	}
-	if err := os.RemoveAll(l.Saving); err != nil {
-		return fmt.Errorf("what an earlier driver saved of the machine in part cannot be removed: %w", err)
-	}
-	l.Saving = ""
 	return nil
 }

@@ -69,7 +69,7 @@ func (v *vm) claim(op machinery.Op) (h *hold, p *process.Process, l *ledger, err
 	h, err = acquire(v.dir)
 	if err != nil {
 		if busy, is := errors.AsType[*rundir.HeldError](err); is {
-			return nil, nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v; its operations can be used again when that driver has stopped it or was closed", busy)
+			return nil, nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrBusy, nil, "%v%s; wait until that lets go of it, or end it, and try again", busy, process.Describe(busy.PID))
 		}
 		return nil, nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the machine's runtime directory %s cannot be used", v.dir)
 	}

@@ -22,6 +22,10 @@ const (
 	reasonNoAnswer     = "monitor does not answer"
 )
 
+// shutDown is the run state of a QEMU whose guest has switched itself off. It has it for a moment before it ends, and stays in it if
+// it was started with -no-shutdown (QEMU 7.2.22).
+const shutDown = "shutdown"
+
 // runState is what one of QEMU's run states means for a machine whose start is over.
 type runState struct {
 	state  machinery.State
@@ -50,7 +54,7 @@ var runStates = map[string]runState{
 	"io-error":       {machinery.StateError, "io-error", "a disk cannot be read or written", false},
 	"watchdog":       {machinery.StateError, "watchdog", "its watchdog went off", false},
 	"guest-panicked": {machinery.StateError, "guest-panicked", "its operating system crashed", false},
-	"shutdown":       {machinery.StateError, "shutdown", "the guest switched itself off and QEMU stayed", false},
+	shutDown:         {machinery.StateError, "shutdown", "the guest switched itself off and QEMU stayed", false},
 }
 
 // statusOf is the status of a machine whose start is over and whose QEMU reports a run state. standing is the run state

@@ -4,6 +4,7 @@ package qemu
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -121,26 +122,55 @@ func (v *vm) save(ctx context.Context, o SaveOptions) (_ Saved, err error) {
 	if found, ok := v.runningVersion(); ok {
 		s.version = found.String()
 	}
-	if err := s.prepare(); err != nil {
-		return Saved{}, err
-	}
 	r := v.run
-	if err := r.note(func(l *ledger) { l.Saving = s.part }); err != nil {
-		v.log.Debug("what is saved is not in the ledger", "error", err)
+	if err := s.prepare(r); err != nil {
+		return Saved{}, err
 	}
 	defer func() {
 		_ = os.RemoveAll(s.part)
-		if err := r.note(func(l *ledger) { l.Saving = "" }); err != nil {
-			v.log.Debug("the ledger still tells of what was to be saved", "error", err)
-		}
+		s.note(r, func(l *ledger) { l.Saving = nil })
 	}()
 	if err := s.memory(ctx, r); err != nil {
 		return Saved{}, err
 	}
+	return s.complete(ctx, r)
+}
+
+// note writes the ledger, which is worth a try even where it cannot be written.
+func (s *saving) note(r *run, change func(*ledger)) {
+	if err := r.note(change); err != nil {
+		s.v.log.Debug("the machine's ledger does not tell how far its saving is", "error", err)
+	}
+}
+
+// complete makes the rest of what is saved, when the memory is. The machine is off afterwards in any case. What belongs to its run is
+// cleared last, because the ledger tells of what is not complete yet.
+func (s *saving) complete(ctx context.Context, r *run) (saved Saved, err error) {
+	v := s.v
+	v.set(func() { v.doing = phaseStopping })
+	defer v.set(func() { v.doing = "" })
+	s.note(r, func(l *ledger) { l.Phase = phaseStopping })
+	// Its disks are at rest since its memory is complete, so that even a QEMU that is killed takes nothing with it.
+	if !r.quit(context.WithoutCancel(ctx)) {
+		r.proc.Kill()
+	}
+	if !r.proc.Wait(cleanupTime) {
+		return Saved{}, s.fail(machinery.ErrHypervisor, nil, "QEMU (process %d) does not end even when it is killed", r.proc.PID)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(s.part) // while the ledger tells of it
+		}
+		left := v.clear(r)
+		v.set(func() { v.run, v.last = nil, "" })
+		if left != nil && err == nil {
+			err = s.fail(machinery.ErrHypervisor, left, "the machine was saved and is off, but something of its run could not be removed")
+		}
+	}()
 	if err := s.disk(ctx, r); err != nil {
 		return Saved{}, err
 	}
-	return s.finish(ctx)
+	return s.finish(ctx, r)
 }
 
 // fail is an error of this saving.
@@ -156,7 +186,7 @@ func (s *saving) progress(step string, done, total int64) {
 }
 
 // prepare checks what is asked for, and makes the directory beside the one that is to be.
-func (s *saving) prepare() (err error) {
+func (s *saving) prepare(r *run) (err error) {
 	switch s.o.Compress {
 	case "", "none", "zstd":
 	default:
@@ -175,7 +205,12 @@ func (s *saving) prepare() (err error) {
 	}
 	if err == nil {
 		parent, name := filepath.Split(s.dir)
-		s.part, err = os.MkdirTemp(parent, "."+outfile.Shortened(name)+".*.part")
+		s.part = filepath.Join(parent, "."+outfile.Shortened(name)+"."+rand.Text()+".part")
+		// The ledger goes first, so that there is no moment at which the directory is nobody's.
+		s.note(r, func(l *ledger) { l.Saving = []string{s.part} })
+		if err = os.Mkdir(s.part, 0o700); err != nil {
+			s.note(r, func(l *ledger) { l.Saving = nil })
+		}
 	}
 	if err != nil {
 		return s.fail(machinery.ErrConfig, err, "no snapshot can be made in %s", s.o.Dir)
@@ -192,7 +227,7 @@ func (s *saving) snapshotName() string {
 }
 
 // finish writes what else belongs to the machine, tries it, and gives it its name.
-func (s *saving) finish(ctx context.Context) (Saved, error) {
+func (s *saving) finish(ctx context.Context, r *run) (Saved, error) {
 	v := s.v
 	unfinished := func(err error) error {
 		if ctx.Err() != nil {
@@ -208,7 +243,7 @@ func (s *saving) finish(ctx context.Context) (Saved, error) {
 		return Saved{}, unfinished(err)
 	}
 	s.progress("verify", 0, 0)
-	state, err := s.try(ctx)
+	state, err := s.try(ctx, r)
 	if ctx.Err() != nil {
 		return Saved{}, fault.Interrupted(OpSaveSnapshot, v.machine.Name, ctx, "trying to restore what was saved; the machine is off")
 	}
@@ -264,10 +299,11 @@ func syncPath(path string) error {
 const tryTime = 30 * time.Second
 
 // try restores what was saved, as another driver with nothing but these files would, and says what it is then.
-func (s *saving) try(ctx context.Context) (state machinery.State, err error) {
+func (s *saving) try(ctx context.Context, r *run) (state machinery.State, err error) {
 	v := s.v
-	dir, err := os.MkdirTemp("/tmp", "mms-") // not $TMPDIR, for the path of a socket may have 107 bytes
-	if err != nil {
+	dir := filepath.Join("/tmp", "mms-"+rand.Text()) // not $TMPDIR, for the path of a socket may have 107 bytes
+	s.note(r, func(l *ledger) { l.Saving = []string{s.part, dir} })
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir)

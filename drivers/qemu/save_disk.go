@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,30 +21,10 @@ import (
 	"github.com/machineries/machineries/machinery"
 )
 
-// disk ends the machine, whose memory is saved, and makes one disk of its disposable one and its base. The machine is off
-// afterwards in any case.
-func (s *saving) disk(ctx context.Context, r *run) (err error) {
+// disk makes one disk of the machine's disposable one and its base. Its QEMU has ended.
+func (s *saving) disk(ctx context.Context, r *run) error {
 	v := s.v
-	v.set(func() { v.doing = phaseStopping })
-	defer v.set(func() { v.doing = "" })
-	if err := r.note(func(l *ledger) { l.Phase = phaseStopping }); err != nil {
-		v.log.Debug("the end of the machine is not in the ledger", "error", err)
-	}
-	// Its disks are at rest since its memory is complete, so that even a QEMU that is killed takes nothing with it.
-	if !r.quit(context.WithoutCancel(ctx)) {
-		r.proc.Kill()
-	}
-	if !r.proc.Wait(cleanupTime) {
-		return s.fail(machinery.ErrHypervisor, nil, "QEMU (process %d) does not end even when it is killed", r.proc.PID)
-	}
-	defer func() {
-		left := v.clear(r)
-		v.set(func() { v.run, v.last = nil, "" })
-		if left != nil && err == nil {
-			err = s.fail(machinery.ErrHypervisor, left, "the machine is off, but something of its run could not be removed")
-		}
-	}()
-	err = s.convert(ctx, r.ledger.Overlays[0], filepath.Join(s.part, savedDisk))
+	err := s.convert(ctx, r.ledger.Overlays[0], filepath.Join(s.part, savedDisk))
 	switch {
 	case err == nil:
 		return nil
@@ -59,7 +40,11 @@ const convertEnd = 5 * time.Second
 // convert runs qemu-img, which reads the disk through to its last base and leaves out what is zero.
 func (s *saving) convert(ctx context.Context, from, to string) error {
 	cmd := exec.CommandContext(ctx, s.v.d.config.QEMUImg, "convert", "-p", "-f", "qcow2", "-O", "qcow2", from, to)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's Ctrl-C is ours to pass on
+	// The terminal's Ctrl-C is ours to pass on. Who cannot, because it was killed, takes it along; the signal comes when the thread ends
+	// that started it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd.WaitDelay = convertEnd
 	var said bytes.Buffer
 	cmd.Stderr = &said

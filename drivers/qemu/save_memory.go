@@ -12,7 +12,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/machineries/machineries/drivers/internal/fault"
-	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -57,7 +56,7 @@ func (s *saving) memory(ctx context.Context, r *run) error {
 		return nil
 	}
 	out.drop()
-	if refused := s.giveUp(ctx, r); refused != nil {
+	if refused := r.unsave(ctx); refused != nil {
 		v.log.Warn("the machine does not go on after it could not be saved", "error", refused)
 	}
 	if err := r.note(func(l *ledger) { l.Phase = phaseSettled }); err != nil {
@@ -137,59 +136,6 @@ func (e *saveFailure) Error() string {
 		return "QEMU does not say why"
 	}
 	return e.words
-}
-
-// giveUp makes the machine what it was before its memory was written. QEMU lets a guest go on by itself that it has stopped for the
-// last part, unless all was written; then cont does it, which takes the disks into use again too (seen on QEMU 7.2.22).
-func (s *saving) giveUp(ctx context.Context, r *run) error {
-	if errors.Is(context.Cause(ctx), turns.ErrStopped) || r.proc.Over() {
-		return nil // it is about to be ended
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
-	defer cancel()
-	m, err := r.master(ctx)
-	if err != nil {
-		return err
-	}
-	if err := m.Execute(ctx, "migrate_cancel", nil, nil); err != nil {
-		return err
-	}
-	for {
-		g, err := queryMigrate(ctx, m)
-		if err != nil {
-			return err
-		}
-		if g.Status == "" || g.Status == "completed" || g.Status == "failed" || g.Status == "cancelled" {
-			break
-		}
-		select {
-		case <-time.After(saveAsk):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if s.was.State != machinery.StateRunning {
-		// It stands still, as before, if for another reason in QEMU's words: its memory was complete, or it never was begun.
-		state, err := queryStatus(ctx, m)
-		if err == nil {
-			err = r.note(func(l *ledger) { l.Standing = state })
-		}
-		return err
-	}
-	for {
-		state, err := queryStatus(ctx, m)
-		switch {
-		case err != nil || state == "running":
-			return err
-		case state != "finish-migrate": // which QEMU leaves by itself, a moment after it has said "failed"
-			return m.Execute(ctx, "cont", nil, nil)
-		}
-		select {
-		case <-time.After(resumeAsk):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // memoryError says why the memory was not written.

@@ -4,6 +4,7 @@ package qemu
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
@@ -43,6 +44,9 @@ func (v *vm) seal(ctx context.Context) (string, error) {
 		}
 	}
 	path := ManifestPath(v.conf.Snapshot)
+	if _, err := os.Lstat(path); err == nil {
+		return "", fault.Fail(op, v.machine.Name, machinery.ErrConfig, nil, "the snapshot is sealed already: there is %s; to seal the files as they are now, remove that first", path)
+	}
 	if err := v.writeSeal(ctx, path); err != nil {
 		if ctx.Err() != nil {
 			return "", fault.Interrupted(op, v.machine.Name, ctx, "reading the machine's files")

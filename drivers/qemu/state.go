@@ -117,6 +117,9 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 		if status, full := l.atQuota(state); full {
 			return status, nil
 		}
+		if l.saved() && (state == "finish-migrate" || state == "postmigrate" || state == "paused") {
+			return standsSaved, nil
+		}
 		standing := l.Standing
 		if l.Phase == phaseStarting && !l.Booted { // its driver ended while it loaded
 			standing, _ = settledAs(state)
@@ -152,12 +155,15 @@ func (v *vm) ask(ctx context.Context, p *process.Process, means func(string) (ma
 	if errors.Is(err, monitor.ErrDisconnected) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
 		p.Wait(exitTime) // a QEMU without a monitor is about to end
 	}
+	if err == nil && state == shutDown {
+		p.Wait(exitTime) // the guest has switched itself off, and QEMU is about to end, unless it was told not to
+	}
 	switch {
+	case p.Over():
+		return off(), nil
 	case err == nil:
 		status, err := means(state)
 		return status, fault.AsError(machinery.OpState, v.machine.Name, machinery.ErrUnhandledState, err)
-	case p.Over():
-		return off(), nil
 	case ctx.Err() != nil && (errors.Is(ctx.Err(), context.Canceled) || time.Since(began) < leastTime):
 		return machinery.Status{}, fault.Interrupted(machinery.OpState, v.machine.Name, ctx, "asking QEMU for the machine's state")
 	}

@@ -206,7 +206,7 @@ func (in *Installation) welcome(conn *net.UnixConn) {
 	in.mu.Lock()
 	closed := in.closed
 	if !closed {
-		in.procs = append(in.procs, p)
+		in.remember(p)
 	}
 	in.mu.Unlock()
 	if closed {

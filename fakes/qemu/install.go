@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -167,8 +168,25 @@ func (in *Installation) faultsFor(args []string) []Fault {
 	return faults
 }
 
-// Processes returns every emulator that was started from this installation, in
-// the order in which they were, those included that have ended.
+// remembered is how many emulators are remembered once some of them have ended.
+const remembered = 200
+
+// remember adds an emulator, and forgets the oldest that have ended. The caller
+// holds mu.
+func (in *Installation) remember(p *Process) {
+	for i := 0; len(in.procs) >= remembered && i < len(in.procs); {
+		if in.procs[i].Alive() {
+			i++
+			continue
+		}
+		in.procs = slices.Delete(in.procs, i, i+1)
+	}
+	in.procs = append(in.procs, p)
+}
+
+// Processes returns the emulators that were started from this installation, in
+// the order in which they were. Of those that have ended, only the last two
+// hundred are remembered.
 func (in *Installation) Processes() []*Process {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -12,10 +12,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 )
+
+// init keeps a program that was called as an emulator on its first thread. A program that becomes another on a different one loses what
+// prctl(2) has of its first, such as that it is to be killed when its parent dies.
+func init() {
+	if _, _, ok := calledAs(); ok {
+		runtime.LockOSThread()
+	}
+}
 
 // Main has to be the first thing in main, or in TestMain, of a program that uses
 // Install: it finds out whether the program was started as one of the installed

@@ -103,11 +103,11 @@ func (d Diagnostic) Detail() string {
 // problems in detail; a caller that wants them one by one uses errors.As or errors.AsType.
 type Problems []Diagnostic
 
-// Error is the Detail of each problem, one after the other.
+// Error is the Detail of each problem, one after the other: errors first, as a warning is never why a file is refused.
 func (p Problems) Error() string {
-	parts := make([]string, len(p))
-	for i, d := range p {
-		parts[i] = d.Detail()
+	parts := make([]string, 0, len(p))
+	for _, d := range append(p.Errors(), p.Warnings()...) {
+		parts = append(parts, d.Detail())
 	}
 	return strings.Join(parts, "\n")
 }

@@ -62,10 +62,6 @@ machines:
 		fmt.Println(len(problems.Errors()), "errors,", len(problems.Warnings()), "warning")
 	}
 	// Output:
-	// box.yaml:1:1: warning: interfase: this key is unknown, and has no effect
-	//     1 | interfase: br0
-	//       | ^
-	//       hint: did you mean "interface"?
 	// box.yaml:1:1: interface: this key is missing
 	//     1 | interfase: br0
 	//       | ^
@@ -78,6 +74,10 @@ machines:
 	//     5 |     agent_port: 0
 	//       |                 ^
 	//       hint: write a whole number from 1 to 65535
+	// box.yaml:1:1: warning: interfase: this key is unknown, and has no effect
+	//     1 | interfase: br0
+	//       | ^
+	//       hint: did you mean "interface"?
 	// 3 errors, 1 warning
 }
 

@@ -65,6 +65,10 @@ func (t *Target) hide() (err error) {
 	dir, name := filepath.Split(t.path)
 	if t.File, err = os.CreateTemp(dir, "."+Shortened(name)+".*.part"); err == nil {
 		t.temp = t.File.Name()
+		return nil
+	}
+	if e, is := errors.AsType[*os.PathError](err); is {
+		return &os.PathError{Op: "create a file in", Path: filepath.Clean(dir), Err: e.Err} // nobody has named the hidden one
 	}
 	return err
 }

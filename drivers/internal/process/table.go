@@ -74,3 +74,20 @@ func Ours(pid int) bool {
 	info, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 	return err == nil && rundir.Owner(info) == os.Geteuid()
 }
+
+// Describe is the command line of a process in brackets, with a blank before them, if the process is the user's own: what others run is
+// not told to everybody. It is empty if nothing can be said.
+func Describe(pid int) string {
+	const most = 100
+	if !Ours(pid) {
+		return ""
+	}
+	text := []rune(strings.Join(CommandLine(pid), " "))
+	switch {
+	case len(text) == 0:
+		return ""
+	case len(text) > most:
+		text = append(text[:most], '…')
+	}
+	return fmt.Sprintf(" (%s)", string(text))
+}
