@@ -29,8 +29,9 @@
 //
 // A requirement passes or fails; it is a known failure if the author said so
 // beforehand, unsupported if it is about an optional operation that the driver
-// does not have, excluded if the user left it out, not run if the lab cannot
-// test it, and an error if the suite itself failed. Only a pass is a pass, and
+// does not have, not applicable if the hypervisor has no such thing, excluded if
+// the user left it out, not run if the lab cannot test it, and an error if the
+// suite itself failed. Only a pass is a pass, and
 // the verdict counts each: "qemu: conformant on fake-qemu: 70 passed, 3 not
 // run". A run in which nothing was run has no verdict.
 //

@@ -40,6 +40,15 @@ type Homed interface {
 	Home(dir string)
 }
 
+// Exempter is a lab that knows what its hypervisor does not have by its nature: a
+// requirement about that is not applicable, instead of not run, and does not count
+// against a driver whatever was asked for.
+type Exempter interface {
+	// Exempt returns why the hypervisor does not have a feature; empty for one that
+	// it has, whether or not the lab offers it.
+	Exempt(f Feature) (reason string)
+}
+
 // LabInfo is what the report says about a lab.
 type LabInfo struct {
 	// Name is the lab's name in verdicts, such as "fake-qemu".

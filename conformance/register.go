@@ -72,7 +72,7 @@ func describe(s *Subject, specs []spec, dir string, opened func(machinery.Machin
 				ginkgo.AddReportEntry(outcomeEntry, string(text), ginkgo.ReportEntryVisibilityNever)
 				switch o.Outcome {
 				case report.Pass:
-				case report.NotRun, report.Unsupported:
+				case report.NotRun, report.Unsupported, report.Inapplicable:
 					ginkgo.Skip(string(o.Outcome) + ": " + o.Reason)
 				default:
 					message := o.Message
@@ -89,8 +89,8 @@ func describe(s *Subject, specs []spec, dir string, opened func(machinery.Machin
 // perform runs one check and says what became of it.
 func perform(ctx context.Context, s *Subject, sp spec, dir string, opened func(machinery.Machinery)) (o outcome) {
 	o.ID = sp.ID
-	if reason := s.missing(sp.Requirement); reason != "" {
-		o.Outcome, o.Reason = report.NotRun, reason
+	if why, reason := s.missing(sp.Requirement); reason != "" {
+		o.Outcome, o.Reason = why, reason
 		return o
 	}
 	w := &World{Ctx: ctx, Timing: s.Timing, subject: s, req: sp.Requirement, dir: dir, started: time.Now(), onOpen: opened}

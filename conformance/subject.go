@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/machineries/machineries/conformance/report"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -104,9 +105,22 @@ func (s *Subject) selected() (run []spec, left map[string]string) {
 	return run, left
 }
 
-// missing says why the subject's lab cannot test a requirement; empty if it
-// can.
-func (s *Subject) missing(r Requirement) string {
+// missing says why the subject's lab cannot test a requirement, and what becomes
+// of it for that; the reason is empty if it can.
+func (s *Subject) missing(r Requirement) (o report.Outcome, reason string) {
+	if lab, ok := s.Lab.(Exempter); ok {
+		for _, need := range r.Needs {
+			if reason := lab.Exempt(need); reason != "" {
+				return report.Inapplicable, reason
+			}
+		}
+	}
+	return report.NotRun, s.lacking(r)
+}
+
+// lacking says what a requirement needs that the subject's lab does not offer;
+// empty if it offers all.
+func (s *Subject) lacking(r Requirement) string {
 	for _, need := range r.Needs {
 		if s.Lab == nil {
 			return fmt.Sprintf("there is no lab, and this needs %q of one", need)

@@ -110,10 +110,9 @@ var offeredTest = map[conformance.Feature]bool{
 	conformance.FaultFeature(conformance.FaultStrangerPause): true,
 }
 
-// lacking are the reasons for what the lab does not offer with guests.
-var lacking = map[conformance.Feature]string{
+// exempt is what machines of libvirt with a snapshot in their disk do not have.
+var exempt = map[conformance.Feature]string{
 	conformance.FeatureDangerous:                                "who may define a domain of libvirt's decides what the host lets it do; it is not the configuration's affair",
-	conformance.FaultFeature(conformance.FaultLocked):           "a real libvirtd gives nobody its locks",
 	conformance.FaultFeature(conformance.FaultChangeDisk):       "a snapshot in the disk itself reverts whatever was written to it",
 	conformance.FaultFeature(conformance.FaultChangeSecondDisk): "a snapshot in the disk itself reverts whatever was written to it",
 }
@@ -126,6 +125,9 @@ var lackingFake = map[conformance.Feature]string{
 	conformance.FeatureNetwork:                       "the machines of the fake libvirtd have no network cards",
 }
 
+// Exempt implements conformance.Exempter.
+func (l *Lab) Exempt(f conformance.Feature) string { return exempt[f] }
+
 // Offers implements conformance.Lab.
 func (l *Lab) Offers(f conformance.Feature) (bool, string) {
 	if reason := lackingFake[f]; l.fake() && reason != "" {
@@ -137,8 +139,8 @@ func (l *Lab) Offers(f conformance.Feature) (bool, string) {
 	if offered[f] || l.fake() && offeredFake[f] {
 		return true, ""
 	}
-	if reason := lacking[f]; reason != "" {
-		return false, reason
+	if f == conformance.FaultFeature(conformance.FaultLocked) {
+		return false, "a real libvirtd gives nobody its locks"
 	}
 	return false, "the libvirt lab does not know it"
 }

@@ -172,15 +172,20 @@ func (l *Lab) Offers(f conformance.Feature) (bool, string) {
 	if offered[f] {
 		return true, ""
 	}
-	if slices.Contains(ofDaemons, f) {
-		return false, "QEMU has no daemon between a driver and its machines"
-	}
 	return false, "the QEMU lab does not know it"
 }
 
 // Kinds implements conformance.Kinder.
 func (l *Lab) Kinds() []conformance.SnapshotKind {
 	return []conformance.SnapshotKind{conformance.SnapshotPlain, conformance.SnapshotGzip, conformance.SnapshotLZ4, conformance.SnapshotZstd}
+}
+
+// Exempt implements conformance.Exempter.
+func (l *Lab) Exempt(f conformance.Feature) string {
+	if slices.Contains(ofDaemons, f) {
+		return "QEMU has no daemon between a driver and its machines"
+	}
+	return ""
 }
 
 // Home implements conformance.Homed.

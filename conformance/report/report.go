@@ -35,6 +35,9 @@ const (
 	// Unsupported: it is about an optional operation that the driver does not
 	// have.
 	Unsupported Outcome = "unsupported"
+	// Inapplicable: it is about something that the hypervisor does not have, such
+	// as a daemon.
+	Inapplicable Outcome = "not applicable"
 	// Excluded: the user left it out.
 	Excluded Outcome = "excluded"
 	// NotRun: the lab could not test it; the reason says why.
@@ -46,7 +49,7 @@ const (
 
 // Outcomes returns all outcomes, in the order of summaries.
 func Outcomes() []Outcome {
-	return []Outcome{Pass, Fail, Known, Unsupported, Excluded, NotRun, Broken}
+	return []Outcome{Pass, Fail, Known, Unsupported, Inapplicable, Excluded, NotRun, Broken}
 }
 
 // Report is one run of the suite against one driver.
@@ -107,8 +110,8 @@ type Result struct {
 	Needs      []string `json:"needs,omitempty"`
 	Rule       string   `json:"rule"`
 	Outcome    Outcome  `json:"outcome"`
-	// Reason says why it was not run, not supported, excluded or known to
-	// fail; one line.
+	// Reason says why it was not run, not supported, not applicable, excluded or
+	// known to fail; one line.
 	Reason string `json:"reason,omitempty"`
 	// Message says what was seen of a failure or an error.
 	Message string `json:"message,omitempty"`

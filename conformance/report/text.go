@@ -22,13 +22,14 @@ type Printer struct {
 
 // look is how an outcome is shown.
 var look = map[Outcome]struct{ word, color string }{
-	Pass:        {"pass", "\x1b[32m"},
-	Fail:        {"FAIL", "\x1b[1;31m"},
-	Known:       {"known", "\x1b[33m"},
-	Unsupported: {"unsup", "\x1b[36m"},
-	Excluded:    {"excl", "\x1b[2m"},
-	NotRun:      {"norun", "\x1b[33m"},
-	Broken:      {"ERROR", "\x1b[1;35m"},
+	Pass:         {"pass", "\x1b[32m"},
+	Fail:         {"FAIL", "\x1b[1;31m"},
+	Known:        {"known", "\x1b[33m"},
+	Unsupported:  {"unsup", "\x1b[36m"},
+	Inapplicable: {"n/a", "\x1b[36m"},
+	Excluded:     {"excl", "\x1b[2m"},
+	NotRun:       {"norun", "\x1b[33m"},
+	Broken:       {"ERROR", "\x1b[1;35m"},
 }
 
 func (p *Printer) width() int {
@@ -91,6 +92,7 @@ func (p *Printer) Summary(r *Report) {
 		fmt.Fprintln(p.Out)
 	}
 	p.reasons(r, NotRun, "Not run:")
+	p.reasons(r, Inapplicable, "Not applicable:")
 	p.reasons(r, Unsupported, "Not supported by the driver:")
 	p.problems(r)
 	lab := r.Lab.Hypervisor

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -22,7 +23,8 @@ func machineXML(t *testing.T, name string) string {
   <memory unit='MiB'>16</memory>
   <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>
   <devices>
-    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>
+     <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>
+    <video><model type='vga'/></video>
   </devices>
 </domain>`, name, path)
 }
@@ -49,4 +51,45 @@ func TestAMachineStartsAndStops(t *testing.T) {
 	if state, reason := d.State(); state != stateOff || reason != offDestroyed || d.Running() {
 		t.Errorf("after destroy: %d %d", state, reason)
 	}
+}
+
+// started is a server with a domain.
+func started(t *testing.T, o Options, name string) (*Server, *Domain) {
+	t.Helper()
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	d, err := s.Define(machineXML(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, d
+}
+
+// awaitCalls waits until the calls that came in satisfy a condition.
+func awaitCalls(t *testing.T, s *Server, enough func([]Call) bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !enough(s.Calls()) {
+		if time.Now().After(deadline) {
+			t.Fatalf("these calls came in: %v", s.Calls())
+		}
+		// The record of calls has no event of its own.
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func count(calls []Call, procedure string) (n int) {
+	for _, c := range calls {
+		if c.Procedure == procedure {
+			n++
+		}
+	}
+	return n
 }
