@@ -19,8 +19,9 @@ help: ## list these commands
 build: ## build bin/machinery
 	$(GO) build -o bin/machinery ./cmd/machinery
 
-conformance: build ## test the QEMU driver on the fake QEMU; needs Go alone
+conformance: build ## test both drivers on their fakes; needs Go alone
 	bin/machinery conformance run --driver qemu --lab fake
+	bin/machinery conformance run --driver kvm --lab fake
 
 test: ## run all tests, with the race detector where there is a C compiler; what needs QEMU or nasm is skipped without them
 	$(GO) test $(RACE) ./...
