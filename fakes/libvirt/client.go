@@ -33,10 +33,12 @@ type client struct {
 	queue [][]byte
 	over  bool // nothing is sent any more
 	mute  bool // nothing is sent any more, but the connection stays
+	// streams are those that are open, by the number of their call.
+	streams map[uint32]bool
 }
 
 func newClient(s *Server, lf *life, conn *net.UnixConn) *client {
-	c := &client{server: s, life: lf, conn: conn, slots: make(chan struct{}, requests)}
+	c := &client{server: s, life: lf, conn: conn, slots: make(chan struct{}, requests), streams: map[uint32]bool{}}
 	c.ready = sync.NewCond(&c.mu)
 	return c
 }
@@ -128,37 +130,53 @@ func (c *client) read() {
 		if err != nil || !c.server.hush(c.life) {
 			return
 		}
-		if !c.take(p) {
-			return
-		}
+		c.take(p)
 	}
 }
 
-// take does what a packet says; false where the connection has to end.
-func (c *client) take(p packet) bool {
+// take does what a packet says. What libvirtd 9.0.0 takes no notice of is not
+// answered here either.
+func (c *client) take(p packet) {
 	switch {
 	case p.Program == programKeepalive:
-		return c.keepalive(p)
-	case p.Type == typeStream:
-		// A client may abort a stream that it reads from, or say that it has
-		// all; both are answered, in this order, after what was sent.
-		c.reply(p, nil)
-		return true
-	case p.Type != typeCall && p.Type != typeCallWithFDs:
-		return false
-	case p.Type == typeCallWithFDs:
-		c.refuse(p, fail(codeRPC, fromRPC, "file descriptors do not come to the fake libvirtd"))
-		return true
+		c.keepalive(p)
+		return
 	case p.Program != programRemote && p.Program != programQEMU || p.Version != 1:
 		c.refuse(p, fail(codeRPC, fromRPC, "Cannot find program %d version %d", int32(p.Program), p.Version))
-		return true
+		return
+	case p.Type == typeStream:
+		c.endStream(p)
+		return
+	case p.Type == typeCallWithFDs:
+		c.refuse(p, fail(codeRPC, fromRPC, "file descriptors do not come to the fake libvirtd"))
+		return
+	case p.Type != typeCall:
+		return
+	case p.Status != statusOK:
+		c.refuse(p, fail(codeRPC, fromRPC, "Unexpected message status %d", p.Status))
+		return
 	}
 	c.slots <- struct{}{}
 	c.life.work.Go(func() {
 		defer func() { <-c.slots }()
 		c.server.dispatch(c, p)
 	})
-	return true
+}
+
+// endStream answers a client that has all of a stream, or wants no more of it.
+// What belongs to no stream is not answered.
+func (c *client) endStream(p packet) {
+	c.mu.Lock()
+	open := c.streams[p.Serial]
+	delete(c.streams, p.Serial)
+	c.mu.Unlock()
+	switch {
+	case !open:
+	case p.Status == statusError:
+		c.refuse(p, fail(codeRPC, fromRPC, "stream aborted at client request"))
+	default:
+		c.reply(p, nil)
+	}
 }
 
 // The messages of the keepalive program.
@@ -169,13 +187,12 @@ const (
 
 // keepalive answers a ping; a client that says anything else of that kind
 // without having been asked is let be, as libvirt does.
-func (c *client) keepalive(p packet) bool {
+func (c *client) keepalive(p packet) {
 	if p.Procedure == procPing {
 		p.Procedure = procPong
 		p.payload = nil
 		c.send(p.encode())
 	}
-	return true
 }
 
 // reply is the answer to a call, with what encodes to its return value.

@@ -15,13 +15,15 @@ const (
 	maxVCPUs   = 16
 )
 
-// Features that libvirtd is asked for, by number (VIR_DRV_FEATURE_), which it
-// has. Seen with virsh 9.0.0: it asks for 10, 14, 15 and 22 or so, and gets on without.
+// featureKeepalive is the one that may be asked for before the connection is open.
+const featureKeepalive = 10
+
+// features are those of libvirtd that the fake has, by number (VIR_DRV_FEATURE_).
 var features = []int32{
-	8,  // remote close callback
-	10, // program keepalive
-	14, // remote close callback
-	15, // remote event callback
+	8, // text in typed parameters
+	featureKeepalive,
+	14, // close callback
+	15, // callbacks for events of one domain
 }
 
 var connectProcedures = []procedure{
@@ -69,7 +71,10 @@ func authList(*call, *none) (golibvirt.AuthListRet, error) {
 	return golibvirt.AuthListRet{Types: []golibvirt.AuthType{0}}, nil
 }
 
-func supportsFeature(_ *call, a *golibvirt.ConnectSupportsFeatureArgs) (golibvirt.ConnectSupportsFeatureRet, error) {
+func supportsFeature(c *call, a *golibvirt.ConnectSupportsFeatureArgs) (golibvirt.ConnectSupportsFeatureRet, error) {
+	if !c.client.opened && a.Feature != featureKeepalive {
+		return golibvirt.ConnectSupportsFeatureRet{}, errNotOpen()
+	}
 	if slices.Contains(features, a.Feature) {
 		return golibvirt.ConnectSupportsFeatureRet{Supported: 1}, nil
 	}
@@ -86,20 +91,24 @@ func connectOpen(c *call, a *golibvirt.ConnectOpenArgs) (none, error) {
 	if len(a.Name) > 0 {
 		name, _, _ = strings.Cut(a.Name[0], "?")
 	}
+	if path, ok := strings.CutPrefix(name, "qemu://"); ok && c.opts.Flavour == QEMU && path != "/system" && path != "/session" {
+		return none{}, fail(codeInternal, 0, "unexpected qemu URI path '%s', try qemu:///system", path)
+	}
 	known := []string{"", "qemu:///system", "qemu:///session"}
 	if c.opts.Flavour == Test {
 		known = []string{"", "test:///default"}
 	}
 	if !slices.Contains(known, name) {
-		return none{}, &Error{Code: 5, Domain: 0, Message: "no connection driver available for " + name}
+		const noConnect = 5
+		return none{}, &Error{Code: noConnect, Message: "no connection driver available for " + name}
 	}
 	c.client.opened = true
 	return none{}, nil
 }
 
-// connectClose ends a connection, when its answer is on its way.
+// connectClose ends what a client had asked to be told. libvirtd 9.0.0 goes on
+// answering it until it has closed its socket.
 func connectClose(c *call, _ *none) (none, error) {
-	c.client.opened = false
 	c.client.forget()
 	return none{}, nil
 }
@@ -142,3 +151,6 @@ func nodeInfo(*call, *none) (golibvirt.NodeGetInfoRet, error) {
 	}
 	return ret, nil
 }
+
+// errNotOpen is the answer to a call on a connection that is not open yet.
+func errNotOpen() *Error { return fail(codeInternal, fromRPC, "hypervisor connection not open") }

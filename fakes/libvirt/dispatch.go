@@ -92,7 +92,7 @@ func (c *call) run(args any) (any, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.client.opened && !c.proc.early {
-		return nil, fail(codeInternal, fromRPC, "connection not open")
+		return nil, errNotOpen()
 	}
 	return c.proc.run(c, args)
 }

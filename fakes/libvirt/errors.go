@@ -3,6 +3,7 @@ package libvirt
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -117,12 +118,16 @@ type wireError struct {
 	Net     golibvirt.OptNetwork
 }
 
-// wire is the error as it goes over the wire: its text stands in three places,
-// as in what libvirt 9.0.0 sends.
+// wire is the error as it goes over the wire: beside the whole text there is the
+// form of it, and what stands in that, as in what libvirt 9.0.0 sends.
 func (e *Error) wire() wireError {
 	const levelError = 2
+	form, detail := "%s", e.Message
+	if rest, ok := strings.CutPrefix(e.Message, prefixes[e.Code]); ok {
+		form, detail = prefixes[e.Code]+"%s", rest
+	}
 	return wireError{
 		Code: e.Code, Domain: e.Domain, Message: golibvirt.OptString{e.Message}, Level: levelError,
-		Str1: golibvirt.OptString{"%s"}, Str2: golibvirt.OptString{e.Message}, Int1: -1, Int2: -1,
+		Str1: golibvirt.OptString{form}, Str2: golibvirt.OptString{detail}, Int1: -1, Int2: -1,
 	}
 }

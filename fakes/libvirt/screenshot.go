@@ -55,6 +55,9 @@ func drawScreen(running bool) ([]byte, error) {
 
 // stream sends data as the stream of a call.
 func (c *call) stream(data []byte) {
+	c.client.mu.Lock()
+	c.client.streams[c.packet.Serial] = true
+	c.client.mu.Unlock()
 	p := packet{header: c.packet.header}
 	p.Type, p.Status = typeStream, statusContinue
 	for len(data) > 0 {

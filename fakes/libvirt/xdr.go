@@ -124,14 +124,11 @@ type decoder struct {
 	err error
 }
 
-// decodeXDR fills the structure that v points to from b, all of which has to be
-// used.
+// decodeXDR fills the structure that v points to from b. What comes after it is
+// not looked at, as libvirtd 9.0.0 does.
 func decodeXDR(b []byte, v any) error {
 	d := &decoder{b: b}
 	d.value(reflect.ValueOf(v).Elem())
-	if d.err == nil && len(d.b) != 0 {
-		d.err = fmt.Errorf("%w: %d bytes too many", errArguments, len(d.b))
-	}
 	return d.err
 }
 
