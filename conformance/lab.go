@@ -243,11 +243,12 @@ const (
 	FaultNoProgram FaultKind = "no-program"
 
 	// FaultChangeDisk: someone else writes to the machine's configured disk,
-	// and leaves it so.
+	// and leaves it so. To be announced, as a lab may have snapshots that this does
+	// nothing to.
 	FaultChangeDisk FaultKind = "change-disk"
 
 	// FaultChangeSecondDisk: someone else writes to the machine's second disk,
-	// and leaves it so.
+	// and leaves it so. To be announced.
 	FaultChangeSecondDisk FaultKind = "change-second-disk"
 
 	// FaultSlowStart: the hypervisor needs Fault.Delay longer to start.

@@ -77,7 +77,7 @@ func (w *World) mediaFresh(g Guest, when string) {
 }
 
 func mediaChanged(w *World) {
-	h := w.Open(MachineSpec{SecondDisk: true})
+	h := w.Open(MachineSpec{SecondDisk: true, Faults: []Fault{{Kind: FaultChangeSecondDisk}}})
 	if !h.restoredOrRefused("a") {
 		return
 	}

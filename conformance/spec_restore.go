@@ -288,7 +288,7 @@ func restoreAfterKill(w *World) {
 }
 
 func restoreChangedDisk(w *World) {
-	h := w.Open()
+	h := w.Open(MachineSpec{Faults: []Fault{{Kind: FaultChangeDisk}}})
 	h.Restored("a", machinery.StateRunning)
 	w.NoError(h.Stop("a"), "stopping the machine")
 	w.inject("a", FaultChangeDisk)

@@ -126,8 +126,11 @@ func (b *bench) machine(ctx context.Context, number int, prefix string, spec con
 		return nil, err
 	}
 	t := recipe{kind: spec.Kind, paused: spec.SavedPaused, variant: number, headless: spec.Headless, network: spec.Network, second: spec.SecondDisk}
-	if spec.Damage.OfSnapshotFile() {
-		// A snapshot in a disk is no file that could be empty or end half-way.
+	_, disk := spec.Announced(conformance.FaultChangeDisk)
+	_, second := spec.Announced(conformance.FaultChangeSecondDisk)
+	if spec.Damage.OfSnapshotFile() || disk || second {
+		// A snapshot in a disk is no file that could be empty or end half-way, and
+		// reverts whatever was written to the disk.
 		t.kind = conformance.SnapshotMemory
 	}
 	m.domain = b.lab.domainOf(t)

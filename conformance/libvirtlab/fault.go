@@ -51,6 +51,8 @@ func (b *bench) Inject(ctx context.Context, name string, f conformance.Fault) er
 		})
 	case conformance.FaultChangeDisk:
 		return labkit.ChangeDisk(m.files["disk"])
+	case conformance.FaultChangeSecondDisk:
+		return labkit.ChangeDisk(m.files["second disk"])
 	case conformance.FaultNoProgram:
 		return b.daemon.Stop(ctx)
 	case conformance.FaultSilent:

@@ -92,6 +92,9 @@ var offered = map[conformance.Feature]bool{
 	conformance.FaultFeature(conformance.FaultNoProgram):     true,
 	conformance.FaultFeature(conformance.FaultRestart):       true,
 	conformance.FaultFeature(conformance.FaultGone):          true,
+	// Of machines whose snapshot is a memory image; see bench.machine.
+	conformance.FaultFeature(conformance.FaultChangeDisk):       true,
+	conformance.FaultFeature(conformance.FaultChangeSecondDisk): true,
 }
 
 // offeredFake is what it can do with the fake libvirtd alone.
@@ -112,9 +115,7 @@ var offeredTest = map[conformance.Feature]bool{
 
 // exempt is what machines of libvirt with a snapshot in their disk do not have.
 var exempt = map[conformance.Feature]string{
-	conformance.FeatureDangerous:                                "who may define a domain of libvirt's decides what the host lets it do; it is not the configuration's affair",
-	conformance.FaultFeature(conformance.FaultChangeDisk):       "a snapshot in the disk itself reverts whatever was written to it",
-	conformance.FaultFeature(conformance.FaultChangeSecondDisk): "a snapshot in the disk itself reverts whatever was written to it",
+	conformance.FeatureDangerous: "who may define a domain of libvirt's decides what the host lets it do; it is not the configuration's affair",
 }
 
 // lackingFake are the reasons for what the lab offers with QEMU, and not with the

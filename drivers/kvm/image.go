@@ -87,6 +87,13 @@ func (v *vm) fromImage(ctx context.Context) (begin func(*libvirt.Libvirt, libvir
 	if of.Name != v.conf.Label || of.UUID != uuidText(dom.UUID) {
 		return nil, "", &unusable{fmt.Errorf("the memory image %s is of the domain %q (%s), and the machine's is %q (%s); libvirt would start that one", v.conf.Memory, of.Name, of.UUID, v.conf.Label, uuidText(dom.UUID))}
 	}
+	_, overlays, err := v.overlaid(definition, dom.UUID)
+	if err == nil {
+		err = v.pair.fits(v.conf.Memory, overlays)
+	}
+	if err != nil {
+		return nil, "", err
+	}
 	definition, err = v.withOverlays(definition, dom.UUID)
 	if err != nil {
 		return nil, "", err

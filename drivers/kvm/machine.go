@@ -48,6 +48,8 @@ type vm struct {
 	hold    *hold // nil while this driver does not hold it
 	lost    error // why the capture of the last run is not as it should be, until somebody is told
 
+	pair pair // its memory image and its disks, if it has an image; whoever has the turn uses it
+
 	snapshotMu sync.Mutex
 	looked     bool  // whether there was a look at its snapshot
 	unsaved    error // what was wrong with it
