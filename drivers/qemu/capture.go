@@ -6,14 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
-	"path/filepath"
-	"slices"
 
+	"github.com/machineries/machineries/drivers/internal/capture"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/outfile"
-	"github.com/machineries/machineries/internal/pcap"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -29,14 +26,7 @@ const (
 )
 
 // DefaultCaptureBytes is the bound of a capture that names none: 1 GiB.
-const DefaultCaptureBytes = 1 << 30
-
-// armed is a capture that was asked for.
-type armed struct {
-	path    string // absolute
-	max     int64
-	exclude []netip.AddrPort
-}
+const DefaultCaptureBytes = capture.DefaultBytes
 
 // StartCapture records what goes over the machine's network to a pcap file at c.Path, in the way that Config.Capture says. On a machine
 // that is off it is armed for the next start, which uses it up, whether it succeeds or not; the first frame of that run is in
@@ -102,7 +92,7 @@ func (v *vm) startCapture(ctx context.Context, c machinery.Capture) (err error) 
 	case status.Reason == reasonNoAnswer:
 		return v.wrongState(op, machinery.ErrConnection, status, "no capture can be started: the machine is in state %s")
 	case v.armed != nil:
-		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is armed already, to "+v.armed.path+" (the machine is %s)")
+		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is armed already, to "+v.armed.Path+" (the machine is %s)")
 	case r != nil && r.ledger.Capture != nil:
 		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is under way already, to "+r.ledger.Capture.Path+" (the machine is %s)")
 	case r == nil:
@@ -133,64 +123,32 @@ func (v *vm) noNetwork(op machinery.Op) error {
 }
 
 // newArmed checks what a capture was asked for with.
-func (v *vm) newArmed(c machinery.Capture) (*armed, error) {
-	refuse := func(err error, format string, args ...any) (*armed, error) {
-		return nil, fault.Fail(machinery.OpStartCapture, v.machine.Name, machinery.ErrConfig, err, format, args...)
-	}
-	a := &armed{max: c.MaxBytes}
-	switch {
-	case c.Path == "":
-		return refuse(nil, "no path is given for the capture")
-	case a.max < 0 || a.max > 0 && a.max < pcap.HeaderSize:
-		return refuse(nil, "a capture of at most %d bytes cannot be made; its file has %d without a packet", c.MaxBytes, pcap.HeaderSize)
-	case a.max == 0:
-		a.max = DefaultCaptureBytes
-	}
-	var err error
-	if a.path, err = filepath.Abs(c.Path); err == nil {
-		err = outfile.FreePath(a.path)
-	}
-	if err != nil {
-		return refuse(err, "the traffic cannot be recorded to %s", c.Path)
-	}
-	for _, e := range c.Exclude {
-		addr, err := netip.ParseAddr(e.Host)
-		switch {
-		case err != nil:
-			return refuse(nil, "%q is no address whose traffic can be left out; names are not looked up", e.Host)
-		case addr.Zone() != "":
-			return refuse(nil, "%q has a zone, which packets do not tell; leave it away", e.Host)
-		case e.Port < 1 || e.Port > 65535:
-			return refuse(nil, "%d is no port whose traffic can be left out", e.Port)
-		}
-		if pair := netip.AddrPortFrom(addr.Unmap(), uint16(e.Port)); !slices.Contains(a.exclude, pair) {
-			a.exclude = append(a.exclude, pair)
+func (v *vm) newArmed(c machinery.Capture) (*capture.Armed, error) {
+	a, err := capture.New(v.machine.Name, c)
+	if err == nil && v.d.config.Capture == CaptureTcpdump {
+		if _, bad := v.tcpdumpArgs(a); bad != nil {
+			return nil, fault.Fail(machinery.OpStartCapture, v.machine.Name, machinery.ErrConfig, bad, "the machine's traffic cannot be told from that of others")
 		}
 	}
-	if v.d.config.Capture == CaptureTcpdump {
-		if _, err := v.tcpdumpArgs(a); err != nil {
-			return refuse(err, "the machine's traffic cannot be told from that of others")
-		}
-	}
-	return a, nil
+	return a, err
 }
 
 // captureNow begins a capture of a machine that is up.
-func (v *vm) captureNow(ctx context.Context, r *run, a *armed) error {
+func (v *vm) captureNow(ctx context.Context, r *run, a *capture.Armed) error {
 	const op = machinery.OpStartCapture
-	c := v.newCaptured(a)
+	c := a.Recording(v.d.config.Capture)
 	var ids []string
 	if c.Method == CaptureFilterDump {
 		var err error
 		if ids, err = r.backends(ctx); err != nil {
 			return r.captureError(ctx, op, err)
 		}
-		c.plan(len(ids))
+		c.Plan(len(ids))
 	}
 	if err := r.note(func(l *ledger) { l.Capture = c }); err != nil {
 		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the capture cannot be started")
 	}
-	files, err := c.create()
+	files, err := c.Create()
 	if err == nil {
 		if c.Method == CaptureFilterDump {
 			err = r.addFilters(ctx, c, ids, files)
@@ -256,7 +214,7 @@ func (v *vm) stopCapture(ctx context.Context) (err error) {
 			return r.captureError(ctx, op, fmt.Errorf("the capture goes on: %w", err))
 		}
 	}
-	err = c.finish(true)
+	err = c.Finish(true)
 	if noted := r.note(func(l *ledger) { l.Capture = nil }); noted != nil {
 		v.log.Warn("the machine's ledger is out of date: it still says that its traffic is recorded", "error", noted)
 	}
@@ -268,14 +226,14 @@ func (v *vm) stopCapture(ctx context.Context) (err error) {
 
 // captureFromStart prepares a capture that is to begin with the machine's run: the arguments that QEMU is started with, and what
 // goes into the ledger. Both are as they are without it if nothing was asked for.
-func (v *vm) captureFromStart(a *armed, args []string, op machinery.Op) ([]string, *captured, error) {
+func (v *vm) captureFromStart(a *capture.Armed, args []string, op machinery.Op) ([]string, *capture.Recording, error) {
 	if a == nil {
 		return args, nil, nil
 	}
-	if err := outfile.FreePath(a.path); err != nil { // it was free when the capture was armed
-		return nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the traffic cannot be recorded to %s", a.path)
+	if err := outfile.FreePath(a.Path); err != nil { // it was free when the capture was armed
+		return nil, nil, fault.Fail(op, v.machine.Name, machinery.ErrConfig, err, "the traffic cannot be recorded to %s", a.Path)
 	}
-	c := v.newCaptured(a)
+	c := a.Recording(v.d.config.Capture)
 	if c.Method != CaptureFilterDump {
 		return args, c, nil
 	}
@@ -283,7 +241,7 @@ func (v *vm) captureFromStart(a *armed, args []string, op machinery.Op) ([]strin
 	if len(ids) == 0 {
 		return nil, nil, v.noNetwork(op)
 	}
-	c.plan(len(ids))
+	c.Plan(len(ids))
 	first := snapshotFD
 	if op == machinery.OpRestoreStart {
 		first++
@@ -293,12 +251,12 @@ func (v *vm) captureFromStart(a *armed, args []string, op machinery.Op) ([]strin
 
 // beginCapture makes the files of the capture that is in the ledger, and returns those that QEMU is to inherit. A tcpdump records
 // when it returns.
-func (r *run) beginCapture(ctx context.Context, a *armed, op machinery.Op) ([]*os.File, error) {
+func (r *run) beginCapture(ctx context.Context, a *capture.Armed, op machinery.Op) ([]*os.File, error) {
 	c := r.ledger.Capture
 	if c == nil {
 		return nil, nil
 	}
-	files, err := c.create()
+	files, err := c.Create()
 	if err == nil && c.Method == CaptureTcpdump {
 		if err = r.startTcpdump(ctx, a, c, files[0]); err == nil {
 			files[0].Close()

@@ -4,229 +4,12 @@ package qemu
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/machineries/machineries/drivers/internal/outfile"
-	"github.com/machineries/machineries/internal/pcap"
-	"golang.org/x/sys/unix"
+	"github.com/machineries/machineries/drivers/internal/capture"
 )
-
-// captured is a capture in a ledger: what is to be finished when it ends, by whoever holds the machine then.
-type captured struct {
-	// Method is CaptureFilterDump or CaptureTcpdump.
-	Method string `json:"method"`
-	// Path is where the file is to be, MaxBytes how much it may have, and Exclude the endpoints to leave out of it.
-	Path     string           `json:"path"`
-	MaxBytes int64            `json:"max_bytes"`
-	Exclude  []netip.AddrPort `json:"exclude,omitempty"`
-	// Raw are the files that are recorded to.
-	Raw []string `json:"raw"`
-	// Tool is the tcpdump.
-	Tool *tool `json:"tool,omitempty"`
-}
-
-func (v *vm) newCaptured(a *armed) *captured {
-	c := &captured{Method: v.d.config.Capture, Path: a.path, MaxBytes: a.max, Exclude: a.exclude}
-	c.plan(1)
-	return c
-}
-
-// plan names the files that are recorded to. They are beside the file that they become, so that there is room for it and who may
-// read the one may read the others.
-func (c *captured) plan(n int) {
-	dir, name := filepath.Split(c.Path)
-	unique := rand.Text()[:12]
-	c.Raw = make([]string, n)
-	for i := range c.Raw {
-		c.Raw[i] = filepath.Join(dir, fmt.Sprintf(".%s.%s-%d.part", outfile.Shortened(name), unique, i))
-	}
-}
-
-// create makes those files. What there is by that name is not touched: it is nobody's that is known here.
-func (c *captured) create() (files []*os.File, err error) {
-	for _, path := range c.Raw {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return files, err
-		}
-		files = append(files, f)
-		// QEMU 7.2.22 does not notice that it cannot write the header of its file. Whether there is room for one shows here.
-		_, err = f.WriteAt(make([]byte, pcap.HeaderSize), 0)
-		if err == nil {
-			err = f.Truncate(0)
-		}
-		if err != nil {
-			return files, err
-		}
-	}
-	return files, nil
-}
-
-// recorded is how many bytes are in them.
-func (c *captured) recorded() int64 {
-	var sum int64
-	for _, path := range c.Raw {
-		if info, err := os.Lstat(path); err == nil {
-			sum += info.Size()
-		}
-	}
-	return sum
-}
-
-// remove removes them.
-func (c *captured) remove() error {
-	var failed []error
-	for _, path := range c.Raw {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = append(failed, err)
-		}
-	}
-	return errors.Join(failed...)
-}
-
-// finishTime is how long a recording may take to reach the disk before it is given its name all the same: Stop is waiting.
-const finishTime = 10 * time.Second
-
-// errCutShort says that a recording has less than it should.
-var errCutShort = errors.New("the recording ended before it should have, perhaps because the disk was full; what there is of it is in the file")
-
-// finish ends the tcpdump, if there is one, and makes the file of what was recorded. mine is whether this driver has done nothing of
-// it before: for what another one left, a file that is there already is the one that it has made.
-func (c *captured) finish(mine bool) error {
-	said := c.Tool.end()
-	full := c.recorded() >= c.MaxBytes
-	err := c.publish()
-	if full && errors.Is(err, errCutShort) {
-		err = nil
-	}
-	switch {
-	case errors.Is(err, errNoRecording):
-		err = nil
-		if mine {
-			err = fmt.Errorf("what was recorded for %s is gone: somebody has removed it", c.Path)
-		}
-	case errors.Is(err, fs.ErrExist) && !mine:
-		err = nil
-	case err != nil && !errors.Is(err, errCutShort):
-		err = fmt.Errorf("the traffic that was recorded cannot be written to %s and is lost: %w", c.Path, err)
-	}
-	if full {
-		said = nil // that was its end
-	}
-	return errors.Join(err, said, c.remove())
-}
-
-// errNoRecording says that there are no files that were recorded to.
-var errNoRecording = errors.New("nothing was recorded")
-
-// publish makes the file. Where there is no room for it beside a single recording, that itself becomes the file.
-func (c *captured) publish() error {
-	var sources []io.Reader
-	var only *os.File
-	for _, path := range c.Raw {
-		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		sources, only = append(sources, f), f
-	}
-	if len(sources) == 0 {
-		return errNoRecording
-	}
-	res, err := c.copied(sources)
-	if len(sources) == 1 && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) {
-		res, err = c.inPlace(only)
-	}
-	if err != nil {
-		return err
-	}
-	if res.Cut {
-		return errCutShort
-	}
-	return nil
-}
-
-// inPlace makes the file of the recording itself: what is kept of it never needs more room than it has. If this process is killed
-// meanwhile, the recording is lost.
-func (c *captured) inPlace(f *os.File) (pcap.Result, error) {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return pcap.Result{}, err
-	}
-	to := io.NewOffsetWriter(f, 0) // behind what is read, for what is written is never longer
-	w := &batched{to: to}
-	res, err := pcap.Merge(w, []io.Reader{f}, pcap.Options{Exclude: c.Exclude, MaxBytes: c.MaxBytes})
-	if err == nil {
-		err = w.flush()
-	}
-	if err == nil {
-		err = f.Truncate(res.Size)
-	}
-	if err == nil {
-		err = outfile.Of(c.Path, f).Publish()
-	}
-	return res, err
-}
-
-// copied makes the file beside the recordings.
-func (c *captured) copied(sources []io.Reader) (pcap.Result, error) {
-	t, err := outfile.New(c.Path)
-	if err != nil {
-		return pcap.Result{}, err
-	}
-	w := &batched{to: t.File}
-	res, err := pcap.Merge(w, sources, pcap.Options{Exclude: c.Exclude, MaxBytes: c.MaxBytes})
-	if err == nil {
-		err = w.flush()
-	}
-	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), finishTime)
-		defer cancel()
-		if err = t.Sync(ctx); ctx.Err() != nil {
-			err = nil
-		}
-	}
-	if err == nil {
-		err = t.Publish()
-	}
-	if err != nil {
-		t.Drop()
-	}
-	return res, err
-}
-
-// batched writes what comes in small pieces in large ones.
-type batched struct {
-	to  io.Writer
-	buf []byte
-}
-
-func (b *batched) Write(p []byte) (int, error) {
-	b.buf = append(b.buf, p...)
-	if len(b.buf) < 1<<20 {
-		return len(p), nil
-	}
-	return len(p), b.flush()
-}
-
-func (b *batched) flush() error {
-	_, err := b.to.Write(b.buf)
-	b.buf = b.buf[:0]
-	return err
-}
 
 // finishCapture makes the file of the run's capture, if there is one, when its QEMU has ended.
 func (v *vm) finishCapture(r *run) error {
@@ -234,10 +17,10 @@ func (v *vm) finishCapture(r *run) error {
 	if c == nil {
 		return nil
 	}
-	err := c.finish(true)
+	err := c.Finish(true)
 	// QEMU 7.2.22 says so when it cannot write, and records no more.
-	if strings.Contains(r.proc.Tail(), "network dump write error") && !errors.Is(err, errCutShort) {
-		err = errors.Join(err, errCutShort)
+	if strings.Contains(r.proc.Tail(), "network dump write error") && !errors.Is(err, capture.ErrCutShort) {
+		err = errors.Join(err, capture.ErrCutShort)
 	}
 	if err != nil {
 		v.log.Warn("the machine's capture is not as it should be", "path", c.Path, "error", err)
@@ -258,8 +41,8 @@ func (r *run) dropCapture() {
 	if c == nil {
 		return
 	}
-	_ = c.Tool.end()
-	if err := c.remove(); err != nil {
+	_ = c.Tool.End()
+	if err := c.Remove(); err != nil {
 		r.v.log.Warn("what was made for a capture cannot be removed", "error", err)
 	}
 	if err := r.note(func(l *ledger) { l.Capture = nil }); err != nil {
@@ -271,7 +54,7 @@ func (r *run) dropCapture() {
 const boundAsk = time.Second
 
 // boundCapture ends the recording when it has its bound. The file is made when the capture ends.
-func (r *run) boundCapture(c *captured) {
+func (r *run) boundCapture(c *capture.Recording) {
 	ticker := time.NewTicker(boundAsk)
 	defer ticker.Stop()
 	for {
@@ -288,7 +71,7 @@ func (r *run) boundCapture(c *captured) {
 		if !current {
 			return
 		}
-		if c.recorded() < c.MaxBytes {
+		if c.Recorded() < c.MaxBytes {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), adoptTime)
@@ -296,7 +79,7 @@ func (r *run) boundCapture(c *captured) {
 		if c.Method == CaptureFilterDump {
 			err = r.removeFilters(ctx, c)
 		} else {
-			c.Tool.stop()
+			c.Tool.Stop()
 		}
 		cancel()
 		if err == nil {
@@ -305,10 +88,4 @@ func (r *run) boundCapture(c *captured) {
 		}
 		r.v.log.Debug("the capture is beyond its bound and cannot be ended", "error", err)
 	}
-}
-
-// limitFile bounds the size of the files that a process writes.
-func limitFile(pid int, bytes int64) {
-	limit := &unix.Rlimit{Cur: uint64(bytes), Max: uint64(bytes)}
-	_ = unix.Prlimit(pid, unix.RLIMIT_FSIZE, limit, nil)
 }

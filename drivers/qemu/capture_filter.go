@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/machineries/machineries/drivers/internal/capture"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
@@ -135,7 +136,7 @@ func backendsIn(text string) []string {
 }
 
 // addFilters has a QEMU that runs record each of its backends into one of the files.
-func (r *run) addFilters(ctx context.Context, c *captured, ids []string, files []*os.File) error {
+func (r *run) addFilters(ctx context.Context, c *capture.Recording, ids []string, files []*os.File) error {
 	m, err := r.master(ctx)
 	for i := 0; i < len(ids) && err == nil; i++ {
 		var given struct {
@@ -155,7 +156,7 @@ func (r *run) addFilters(ctx context.Context, c *captured, ids []string, files [
 }
 
 // removeFilters ends the recording in QEMU.
-func (r *run) removeFilters(ctx context.Context, c *captured) error {
+func (r *run) removeFilters(ctx context.Context, c *capture.Recording) error {
 	m, err := r.master(ctx)
 	if err != nil {
 		return err

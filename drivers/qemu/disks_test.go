@@ -232,7 +232,7 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 		f.Close()
 	}
 	if err := r.note(func(l *ledger) {
-		l.Boot, l.Args, l.Digest, l.PID, l.Start = boot, len(args), digest(args), r.proc.PID, r.proc.Start
+		l.Boot, l.Args, l.Digest, l.PID, l.Start = boot, len(args), process.Digest(args), r.proc.PID, r.proc.Start
 	}); err != nil {
 		t.Fatal(err)
 	}

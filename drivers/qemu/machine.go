@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/capture"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
@@ -51,7 +52,7 @@ type vm struct {
 	during  machinery.Status // with phaseDumping and phaseSaving: what the machine is meanwhile
 	failed  error            // why the last start failed, until Stop or the next start
 	last    string           // why it is off, if it went off by itself
-	armed   *armed           // the capture that begins with the next run
+	armed   *capture.Armed   // the capture that begins with the next run
 	lost    error            // why the capture of the last run is not as it should be, until somebody is told
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/capture"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/turns"
@@ -131,7 +132,7 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 
 // launch prepares what QEMU needs and starts it, with the capture that was asked for, or nil. The feed is nil for a machine that
 // boots.
-func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) (*feed, error) {
+func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *capture.Armed) (*feed, error) {
 	refuse := func(kind error, err error, format string, args ...any) error {
 		return fault.Fail(op, v.machine.Name, kind, err, format, args...)
 	}
@@ -171,7 +172,7 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *armed) 
 		return feed, refuse(machinery.ErrDependency, err, "the host's boot cannot be told from others")
 	}
 	// The ledger goes first: whatever ends this process, the next one finds what is to be cleared.
-	err = r.note(func(l *ledger) { l.Boot, l.Args, l.Digest, l.Capture = boot, len(args), digest(args), capture })
+	err = r.note(func(l *ledger) { l.Boot, l.Args, l.Digest, l.Capture = boot, len(args), process.Digest(args), capture })
 	if err != nil {
 		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
 	}

@@ -225,6 +225,6 @@ func (r *run) let() {
 	r.events.Wait()
 	r.proc.Release()
 	if c != nil {
-		c.Tool.release()
+		c.Tool.Release()
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+
+	"github.com/machineries/machineries/drivers/internal/process"
 )
 
 // writeManifest writes the manifest of what is saved, and returns its name.
@@ -14,7 +16,7 @@ func (s *saving) writeManifest(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	m.Hypervisor, m.Arguments = "QEMU "+s.version, digest(s.v.args.args)
+	m.Hypervisor, m.Arguments = "QEMU "+s.version, process.Digest(s.v.args.args)
 	data, err := m.text()
 	if err != nil {
 		return "", err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/outfile"
+	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -65,7 +66,7 @@ func (v *vm) writeSeal(ctx context.Context, path string) error {
 	m, err := newManifest(ctx, filepath.Dir(path), append([]string{v.conf.Snapshot}, imagesBelow(v.disks())...))
 	var data []byte
 	if err == nil {
-		m.Arguments = digest(v.args.args)
+		m.Arguments = process.Digest(v.args.args)
 		data, err = m.text()
 	}
 	if err == nil {

@@ -133,7 +133,7 @@ func (v *vm) stateOfLedger(ctx context.Context, l *ledger) (machinery.Status, er
 	status, err := v.ask(ctx, p, means, why, v.readState)
 	if err == nil && status.State == machinery.StatePoweroff && l.PID == p.PID {
 		// A wrapper may have ended in this moment that did not become QEMU but started it.
-		if q, err := l.search(); err == nil {
+		if q, err := l.Search(); err == nil {
 			defer q.Release()
 			return v.ask(ctx, q, means, why, v.readState)
 		}

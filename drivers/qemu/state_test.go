@@ -155,7 +155,7 @@ func TestARunStateThatIsNotKnownIsAnErrorAndNoGuess(t *testing.T) {
 	}
 	// This process stands for QEMU.
 	args := process.CommandLine(os.Getpid())[1:]
-	err = h.write(ledger{Machine: "vm", Phase: phaseSettled, PID: os.Getpid(), Start: mustStart(t), Boot: boot, Args: len(args), Digest: digest(args)})
+	err = h.write(ledger{Machine: "vm", Phase: phaseSettled, Identity: process.Identity{PID: os.Getpid(), Start: mustStart(t), Boot: boot, Args: len(args), Digest: process.Digest(args)}})
 	if err != nil {
 		t.Fatal(err)
 	}
