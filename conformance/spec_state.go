@@ -117,6 +117,8 @@ func stateSilent(w *World) {
 			w.Failf("the hypervisor does not answer, and State says error without a reason")
 		}
 	}
+	// What comes next, clearing up, is not about silence.
+	w.Lab(w.bench.Heal(w.Ctx, "a"), "healing the hypervisor")
 }
 
 func stateHealed(w *World) {
