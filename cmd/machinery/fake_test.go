@@ -19,6 +19,7 @@ func TestTheFakesTakeTheirOwnArguments(t *testing.T) {
 		{[]string{"fake", "qemu", "-frobnicate"}, 1, "", "-frobnicate: invalid option"},
 		{[]string{"fake", "qemu-img", "--version"}, 0, "qemu-img version", ""},
 		{[]string{"fake", "qemu-img", "info", "/nowhere"}, 1, "", "/nowhere"},
+		{[]string{"fake", "libvirtd", "--socket", "/nowhere/s"}, 1, "", "/nowhere/s"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			r := runCLI(t, c.args...)

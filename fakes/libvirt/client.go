@@ -25,7 +25,6 @@ type client struct {
 	// What is below is the server's to lock.
 	opened    bool
 	callbacks []*callback
-	oldStyle  bool // registered for lifecycle events as before libvirt 1.3
 	nextID    int32
 
 	mu    sync.Mutex // the queue
@@ -76,14 +75,6 @@ func (c *client) silence() {
 	c.mute = true
 }
 
-// finish closes the connection when all that is queued was sent.
-func (c *client) finish() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.queue = append(c.queue, nil)
-	c.ready.Broadcast()
-}
-
 // write sends what is queued.
 func (c *client) write() {
 	for {
@@ -101,13 +92,10 @@ func (c *client) write() {
 		if !c.server.hush(c.life) {
 			return
 		}
-		if b != nil {
-			if _, err := c.conn.Write(b); err == nil {
-				continue
-			}
+		if _, err := c.conn.Write(b); err != nil {
+			c.close()
+			return
 		}
-		c.close()
-		return
 	}
 }
 

@@ -24,13 +24,17 @@
 //
 //   - Domains are machines with at most two disks, of which each is a file in raw
 //     or qcow2 format that is really read and written, and a serial port that is
-//     a unix socket. Of the rest of a domain's XML nothing is looked at, though it is kept.
-//   - An internal snapshot is kept in the fake, not in the image: memory, and
-//     of each disk what the guest of package fakes/guest can write.
+//     a unix socket. Of the rest of a domain's XML nothing is acted upon; it is
+//     kept, and completed by less than libvirt adds.
+//   - An internal snapshot is one: it is in the qcow2 images, goes with copies of
+//     them, and qemu-img lists it. A machine that was saved by the real QEMU
+//     cannot be loaded, nor the other way round; both say so.
+//   - External snapshots, migration, block jobs, hot plug, network cards and the
+//     guest agent are not there; a dump is one of memory only, in ELF.
 //   - There are no networks, storage pools, secrets, node devices: asking for
 //     them gets the answer to an unknown procedure.
-//   - External snapshots, migration, block jobs, hot plug and the guest agent are
-//     refused.
-//   - Nothing is written to disk but what a client asks for (saved memory, dumps)
-//     and what the guest writes to its disks.
+//   - A machine that is reset tells so once; QEMU may tell it more often. Of the
+//     statistics of a job that is over there are only a few.
+//   - What a daemon knows is kept in the process alone: a daemon that is ended
+//     and started by [Server.Restart] has it still, another one does not.
 package libvirt

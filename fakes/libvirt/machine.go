@@ -131,7 +131,7 @@ func (d *Domain) monitor(ctx context.Context, gone chan struct{}, command string
 			if command == "start" || command == "load" {
 				return exited("%s", f.Text)
 			}
-			return fail(codeInternal, fromQEMU, "unable to execute QEMU command '%s': %s", command, f.Text)
+			return fail(codeInternal, fromQEMU, "unable to execute QEMU command '%s': %s", qemuNames[command], f.Text)
 		case Kill:
 			d.die()
 			return fail(codeInternal, fromQEMU, "qemu unexpectedly closed the monitor")
@@ -155,6 +155,12 @@ func (d *Domain) monitor(ctx context.Context, gone chan struct{}, command string
 		}
 	}
 	return d.alive(ctx, gone)
+}
+
+// qemuNames are QEMU's names for what a hypervisor is to do.
+var qemuNames = map[string]string{
+	"cont": "cont", "stop": "stop", "save": "migrate", "dump": "dump-guest-memory", "quit": "quit", "screendump": "screendump",
+	"system_powerdown": "system_powerdown", "system_reset": "system_reset",
 }
 
 func (d *Domain) wedge() {

@@ -2,7 +2,6 @@ package libvirt
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -181,16 +180,4 @@ func systemText(err error) string {
 		return strerror(no)
 	}
 	return err.Error()
-}
-
-// stateSize is how much of a disk the guest of the model can write.
-const stateSize = 64 << 10
-
-// content reads what a snapshot keeps of a disk.
-func content(d io.ReaderAt, size int64) ([]byte, error) {
-	b := make([]byte, min(size, stateSize))
-	if _, err := d.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return b, nil
 }
