@@ -70,6 +70,7 @@ var (
 	_ machinery.Screenshotter     = (*Machinery)(nil)
 	_ machinery.Versioner         = (*Machinery)(nil)
 	_ machinery.DependencyChecker = (*Machinery)(nil)
+	_ machinery.NetworkCapturer   = (*Machinery)(nil)
 	_ machinery.Watcher           = (*Machinery)(nil)
 )
 

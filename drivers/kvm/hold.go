@@ -21,6 +21,8 @@ import (
 type hold struct {
 	*rundir.Hold
 	ledger ledger
+	// mine is whether the run was begun by this driver, or taken over while it went on.
+	mine bool
 }
 
 // dirPrefix is what the names of runtime directories of this driver begin with, in a directory that other drivers use too.
@@ -54,7 +56,7 @@ func (v *vm) take(ctx context.Context, op machinery.Op) error {
 		h.Unlock()
 		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "it cannot be told what an earlier run of the machine left")
 	}
-	mine := &hold{Hold: h}
+	mine := &hold{Hold: h, mine: l == nil}
 	if l != nil {
 		mine.ledger = *l
 	}
@@ -65,7 +67,9 @@ func (v *vm) take(ctx context.Context, op machinery.Op) error {
 
 // note changes the ledger, in memory and on disk. Whoever has the turn calls it.
 func (v *vm) note(change func(*ledger)) error {
+	v.mu.Lock()
 	change(&v.hold.ledger)
+	v.mu.Unlock()
 	return v.hold.write()
 }
 
@@ -87,7 +91,9 @@ func (v *vm) letGo() {
 			v.log.Warn("the machine's runtime directory could not be removed", "error", err)
 		}
 	} else {
-		h.ledger.Capture.release()
+		if c := h.ledger.Capture; c != nil {
+			c.Tool.Release()
+		}
 		h.Unlock()
 	}
 	v.set(func() { v.hold = nil })
@@ -140,6 +146,7 @@ func (v *vm) takeOver(ctx context.Context, op machinery.Op) (status machinery.St
 	if err := v.take(ctx, op); err != nil {
 		return status, leave, err
 	}
+	v.hold.mine = true
 	return status, func(err error) {
 		if err != nil {
 			v.letGo()

@@ -59,7 +59,7 @@ func readImage(path string) (standing, error) {
 
 // fromImage is what has to be called to restore the machine from its memory image, with an empty overlay above each of its disks, which
 // are made here.
-func (v *vm) fromImage(ctx context.Context) (begin func(*libvirt.Libvirt, libvirt.Domain) error, as standing, err error) {
+func (v *vm) fromImage(ctx context.Context, still bool) (begin func(*libvirt.Libvirt, libvirt.Domain) error, as standing, err error) {
 	if err := v.mustBeHere("a memory image"); err != nil {
 		return nil, "", err
 	}
@@ -99,13 +99,13 @@ func (v *vm) fromImage(ctx context.Context) (begin func(*libvirt.Libvirt, libvir
 		return nil, "", err
 	}
 	return func(l *libvirt.Libvirt, _ libvirt.Domain) error {
-		return l.DomainRestoreFlags(v.conf.Memory, libvirt.OptString{definition}, 0)
+		return l.DomainRestoreFlags(v.conf.Memory, libvirt.OptString{definition}, uint32(onlyIf(still, libvirt.DomainSavePaused)))
 	}, as, nil
 }
 
 // bootOverlaid is what has to be called to boot a machine that has a memory image, with an empty overlay above each of its disks, which
 // are made here: what it writes must not change the disks that the image belongs to.
-func (v *vm) bootOverlaid(ctx context.Context) (func(*libvirt.Libvirt, libvirt.Domain) error, error) {
+func (v *vm) bootOverlaid(ctx context.Context, still bool) (func(*libvirt.Libvirt, libvirt.Domain) error, error) {
 	if err := v.mustBeHere("a disposable disk"); err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (v *vm) bootOverlaid(ctx context.Context) (func(*libvirt.Libvirt, libvirt.D
 	}
 	return func(l *libvirt.Libvirt, _ libvirt.Domain) error {
 		// The domain stays defined as it is; this is what it runs with.
-		_, err := l.DomainCreateXML(definition, 0)
+		_, err := l.DomainCreateXML(definition, onlyIf(still, libvirt.DomainStartPaused))
 		return err
 	}, nil
 }

@@ -9,6 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/machineries/machineries/drivers/internal/capture"
 )
 
 // ledgerFile is the file in a machine's runtime directory that says what belongs to its run besides the domain.
@@ -29,7 +32,7 @@ type ledger struct {
 	// Overlays are the disposable disks of the run. They are removed when it is over.
 	Overlays []string `json:"overlays,omitempty"`
 	// Capture is the recording of its traffic that is under way.
-	Capture *captured `json:"capture,omitempty"`
+	Capture *capture.Recording `json:"capture,omitempty"`
 }
 
 // empty is whether there is nothing in it that is not known without it.
@@ -72,4 +75,9 @@ func (h *hold) write() error {
 }
 
 // files are the paths outside of the runtime directory that belong to the run.
-func (l *ledger) files() []string { return l.Overlays }
+func (l *ledger) files() []string {
+	if l.Capture == nil {
+		return l.Overlays
+	}
+	return slices.Concat(l.Overlays, l.Capture.Raw)
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/capture"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/internal/watching"
@@ -42,11 +43,12 @@ type vm struct {
 
 	// What follows is changed only by whoever has the turn, and with mu held; State reads it with mu alone.
 	mu      sync.Mutex
-	doing   phase // what the operation that has the turn makes of the machine; empty for nothing
-	booting bool  // with phaseStarting: it boots, without its snapshot
-	failed  error // why the last start failed, until Stop or the next start
-	hold    *hold // nil while this driver does not hold it
-	lost    error // why the capture of the last run is not as it should be, until somebody is told
+	doing   phase          // what the operation that has the turn makes of the machine; empty for nothing
+	booting bool           // with phaseStarting: it boots, without its snapshot
+	failed  error          // why the last start failed, until Stop or the next start
+	hold    *hold          // nil while this driver does not hold it
+	armed   *capture.Armed // the capture that begins with the next run
+	lost    error          // why the capture of the last run is not as it should be, until somebody is told
 
 	pair pair // its memory image and its disks, if it has an image; whoever has the turn uses it
 

@@ -85,23 +85,57 @@ func (v *vm) mustBeOff(ctx context.Context, op machinery.Op) error {
 }
 
 // start has libvirt start the domain and looks at what became of it. If that fails the domain is off again.
+//
+// A capture that is to begin with the run begins before the machine can send a frame: tcpdump before libvirt is called, and QEMU's own
+// filter while the machine still stands.
 func (v *vm) start(ctx context.Context, op machinery.Op) error {
-	begin, as, what, err := v.prepare(ctx, op)
+	armed, err := v.armedNow(op)
+	if err != nil {
+		return err
+	}
+	filtered := armed != nil && v.d.config.Capture == CaptureFilterDump
+	begin, as, what, err := v.prepare(ctx, op, filtered)
 	if err != nil {
 		return v.refused(ctx, op, err, "looking at what the machine is started from")
 	}
-	if err := v.await(ctx, op, what, begin); err != nil {
-		return err
+	if armed != nil && !filtered {
+		if err := v.beginCapture(ctx, op, armed); err != nil {
+			return err
+		}
 	}
-	if err := v.settled(ctx, op, what, as); err != nil {
-		v.quell(nil)
-		return err
+	if err = v.await(ctx, op, what, begin); err == nil && filtered {
+		if err = v.beginCapture(ctx, op, armed); err == nil && as != standsPaused {
+			err = v.goOn(ctx, op)
+		}
+		if err != nil {
+			v.quell(nil)
+		}
+	}
+	if err == nil {
+		if err = v.settled(ctx, op, what, as); err != nil {
+			v.quell(nil)
+		}
+	}
+	if err != nil {
+		v.dropCapture(ctx)
+	}
+	return err
+}
+
+// goOn lets a machine run that was started standing still for a capture to be prepared.
+func (v *vm) goOn(ctx context.Context, op machinery.Op) error {
+	err := rpc.RetryLocked(ctx, func() error {
+		return v.do(ctx, "letting the machine run", func(l *libvirt.Libvirt, dom libvirt.Domain) error { return l.DomainResume(dom) })
+	})
+	if err != nil {
+		return v.refused(ctx, op, err, "letting the machine run")
 	}
 	return nil
 }
 
-// prepare is what has to be called to start the machine, how it stands then, and the call in words.
-func (v *vm) prepare(ctx context.Context, op machinery.Op) (begin func(*libvirt.Libvirt, libvirt.Domain) error, as standing, what string, err error) {
+// prepare is what has to be called to start the machine, how it stands once it is restored, and the call in words. With still it stands
+// after the call in any case.
+func (v *vm) prepare(ctx context.Context, op machinery.Op, still bool) (begin func(*libvirt.Libvirt, libvirt.Domain) error, as standing, what string, err error) {
 	boots, image := op == machinery.OpNoRestoreStart, v.conf.Memory != ""
 	what = "booting the machine"
 	if boots {
@@ -111,15 +145,15 @@ func (v *vm) prepare(ctx context.Context, op machinery.Op) (begin func(*libvirt.
 	}
 	switch {
 	case boots && image:
-		begin, err = v.bootOverlaid(ctx)
+		begin, err = v.bootOverlaid(ctx, still)
 		return begin, standsRunning, what, err
 	case boots:
 		return func(l *libvirt.Libvirt, dom libvirt.Domain) error {
-			_, err := l.DomainCreateWithFlags(dom, 0)
+			_, err := l.DomainCreateWithFlags(dom, uint32(onlyIf(still, libvirt.DomainStartPaused)))
 			return err
 		}, standsRunning, what, nil
 	case image:
-		begin, as, err = v.fromImage(ctx)
+		begin, as, err = v.fromImage(ctx, still)
 		return begin, as, "restoring the memory image " + v.conf.Memory, err
 	}
 	s, err := v.findSnapshot(ctx)
@@ -131,8 +165,16 @@ func (v *vm) prepare(ctx context.Context, op machinery.Op) (begin func(*libvirt.
 		as = standsPaused
 	}
 	return func(l *libvirt.Libvirt, _ libvirt.Domain) error {
-		return l.DomainRevertToSnapshot(s.snap, 0)
+		return l.DomainRevertToSnapshot(s.snap, uint32(onlyIf(still, libvirt.DomainSnapshotRevertPaused)))
 	}, as, "reverting to " + s.words(), nil
+}
+
+// onlyIf is the flag if it is wanted.
+func onlyIf[T ~int32](wanted bool, flag T) T {
+	if wanted {
+		return flag
+	}
+	return 0
 }
 
 // await makes the call that starts the machine, and waits until libvirt has done it. libvirt cannot be told to give it up: a start

@@ -66,6 +66,9 @@ func (v *vm) endRun(ctx context.Context, op machinery.Op) error {
 	if err != nil && !errors.Is(err, errIsOff) {
 		return v.refused(outer, op, err, "ending the machine")
 	}
+	if err == nil && v.hold != nil {
+		v.hold.mine = true // its run went on until now
+	}
 	left := v.clear()
 	if v.lost != nil {
 		v.lost = nil // it is told here
