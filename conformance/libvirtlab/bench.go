@@ -148,7 +148,7 @@ func (b *bench) machine(ctx context.Context, number int, prefix string, spec con
 		return m, err
 	}
 	if spec.Network {
-		if m.network, err = listenNetwork(number); err != nil {
+		if m.network, err = listenNetwork(number, func(ctx context.Context) error { return b.untilRuns(ctx, m) }); err != nil {
 			return m, err
 		}
 		m.domain.Network, m.domain.MAC = m.network.port(), macOf(number)
