@@ -25,13 +25,13 @@ var (
 
 // site is a bench of a lab on a real libvirtd, and the configuration of its machines.
 type site struct {
-	t      *testing.T
+	t      testing.TB
 	bench  conformance.Bench
 	config Config
 }
 
 // newSite makes machines below a real libvirtd with that driver, "qemu" or "test".
-func newSite(t *testing.T, driver string, specs ...conformance.MachineSpec) *site {
+func newSite(t testing.TB, driver string, specs ...conformance.MachineSpec) *site {
 	t.Helper()
 	require.Tool(t, "libvirt", "/usr/sbin/libvirtd")
 	if driver == "qemu" {
