@@ -24,13 +24,14 @@
 //
 //   - Domains are machines with at most two disks, of which each is a file in raw
 //     or qcow2 format that is really read and written, and a serial port that is
-//     a unix socket. Of the rest of a domain's XML nothing is acted upon; it is
-//     kept, and completed by less than libvirt adds.
+//     a unix socket. A network card of type client is connected to its TCP port
+//     and hears; the guest sends nothing. Of the rest of a domain's XML nothing is
+//     acted upon; it is kept, and completed by less than libvirt adds.
 //   - An internal snapshot is one: it is in the qcow2 images, goes with copies of
 //     them, and qemu-img lists it. A machine that was saved by the real QEMU
 //     cannot be loaded, nor the other way round; both say so.
-//   - External snapshots, migration, block jobs, hot plug, network cards and the
-//     guest agent are not there; a dump is one of memory only, in ELF.
+//   - External snapshots, migration, block jobs, hot plug and the guest agent
+//     are not there; a dump is one of memory only, in ELF.
 //   - There are no networks, storage pools, secrets, node devices: asking for
 //     them gets the answer to an unknown procedure.
 //   - A machine that is reset tells so once; QEMU may tell it more often. Of the

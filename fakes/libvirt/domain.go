@@ -34,6 +34,7 @@ type Domain struct {
 	model      *guest.Model
 	disks      [2]*diskSlot
 	serial     *serial
+	cards      []*card
 	holder     string // whoever works on it; see lock
 	job        *job   // nil while none is under way
 	wedged     chan struct{}

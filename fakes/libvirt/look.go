@@ -1,8 +1,6 @@
 package libvirt
 
 import (
-	"encoding/json"
-
 	golibvirt "github.com/digitalocean/go-libvirt"
 )
 
@@ -163,38 +161,4 @@ func domainStats(c *call, a *golibvirt.ConnectGetAllDomainStatsArgs) (ret statsR
 		ret.Records = append(ret.Records, r)
 	}
 	return ret, nil
-}
-
-// monitorCommand is a command to the machine's QEMU. The fake has few: what a
-// client may use to see whether it is there.
-func monitorCommand(c *call, a *golibvirt.QEMUDomainMonitorCommandArgs) (ret golibvirt.QEMUDomainMonitorCommandRet, err error) {
-	return ret, c.on(a.Dom, fromDomain, func(d *Domain) error {
-		var command struct {
-			Execute string `json:"execute"`
-			ID      any    `json:"id,omitempty"`
-		}
-		if err := json.Unmarshal([]byte(a.Cmd), &command); err != nil {
-			return fail(codeInternal, fromQEMU, "cannot parse json %s: %s", a.Cmd, err)
-		}
-		if err := d.monitor(c.ctx, d.gone, command.Execute); err != nil {
-			return err
-		}
-		var answer any
-		switch command.Execute {
-		case "query-status":
-			running := d.state == stateRunning
-			status := "paused"
-			if running {
-				status = "running"
-			}
-			answer = map[string]any{"return": map[string]any{"running": running, "singlestep": false, "status": status}}
-		case "query-version":
-			answer = map[string]any{"return": map[string]any{"qemu": map[string]any{"major": 7, "minor": 2, "micro": 22}, "package": "fake"}}
-		default:
-			answer = map[string]any{"error": map[string]any{"class": "CommandNotFound", "desc": "The command " + command.Execute + " has not been found"}}
-		}
-		b, err := json.Marshal(answer)
-		ret.Result = string(b)
-		return err
-	})
 }

@@ -25,6 +25,7 @@ func (d *Domain) begin(ctx context.Context, b boot) error {
 		def = d.def
 	}
 	d.live = def.clone()
+	nameDevices(d.live)
 	d.id = s.nextID
 	s.nextID++
 	d.since = time.Now()
@@ -74,6 +75,7 @@ func (d *Domain) bring(ctx context.Context, b boot, gone chan struct{}) error {
 		return err
 	}
 	d.set(stateRunning, b.running)
+	d.listenNetwork()
 	d.model.Resume()
 	return nil
 }

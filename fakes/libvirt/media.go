@@ -57,7 +57,7 @@ func diskFormat(disk *element) string {
 	return "raw"
 }
 
-// openMedia opens the disks and the serial port of a run. Errors are what libvirt
+// openMedia opens the disks, the serial port and the network cards of a run. Errors are what libvirt
 // says where QEMU could not open them.
 func (d *Domain) openMedia(def *element) error {
 	for i, disk := range diskElements(def) {
@@ -71,11 +71,14 @@ func (d *Domain) openMedia(def *element) error {
 		}
 		d.disks[i].insert(image)
 	}
-	if err := d.openSerial(def); err != nil {
-		d.closeMedia()
-		return err
+	err := d.openSerial(def)
+	if err == nil {
+		err = d.openNetwork(def)
 	}
-	return nil
+	if err != nil {
+		d.closeMedia()
+	}
+	return err
 }
 
 // openDisk opens a disk's image, writable unless the disk is not.
@@ -107,12 +110,13 @@ func exited(format string, args ...any) *Error {
 	return fail(codeInternal, fromQEMU, "process exited while connecting to monitor: "+format, args...)
 }
 
-// closeMedia lets go of disks and serial port. The model does not use them: the
+// closeMedia lets go of disks, serial port and network cards. The model does not use them: the
 // machine is off or paused.
 func (d *Domain) closeMedia() {
 	for _, s := range d.disks {
 		s.insert(nil)
 	}
+	d.closeNetwork()
 	d.model.Detach()
 	if d.serial != nil {
 		d.serial.close()

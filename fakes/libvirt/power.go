@@ -316,6 +316,7 @@ func (d *Domain) resume(ctx context.Context) error {
 	d.diskError = 0
 	d.set(stateRunning, runningUnpaused)
 	d.server.lifecycle(d, eventResumed, resumedUnpaused)
+	d.listenNetwork()
 	d.model.Resume()
 	return nil
 }
