@@ -31,7 +31,7 @@ func (s *Server) define(text string, persistent bool) (*Domain, error) {
 		case d.uuid == uuid && d.name != name:
 			return nil, fail(codeFailed, from, "domain '%s' is already defined with uuid %s", d.name, formatUUID(uuid))
 		case d.name == name && d.active():
-			return nil, fail(codeInvalid, from, "domain '%s' is already active", name)
+			return nil, fail(codeInvalid, fromDomain, "domain '%s' is already active", name)
 		case d.name == name:
 			return d, nil
 		}

@@ -39,6 +39,7 @@ type Domain struct {
 	job        *job   // nil while none is under way
 	wedged     chan struct{}
 	staying    bool // does not end when asked to
+	again      bool // the guest's power off is the first half of a reboot
 	diskError  int32
 	snapshots  []*snapshot
 	current    *snapshot
@@ -179,7 +180,7 @@ func (d *Domain) cut() {
 	d.heal()
 	d.model.PowerOff()
 	d.closeMedia()
-	d.id, d.live, d.job, d.staying, d.diskError = -1, nil, nil, false, 0
+	d.id, d.live, d.job, d.staying, d.again, d.diskError = -1, nil, nil, false, false, 0
 	d.server.changed.Broadcast()
 }
 

@@ -55,7 +55,7 @@ func parseXML(text, root string) (*element, error) {
 		return nil, fail(codeXML, fromXML, "(domain_definition):1: Document is empty")
 	}
 	if top.name != root {
-		return nil, fail(codeXML, fromXML, "unexpected root element <%s>, expecting <%s>", top.name, root)
+		return nil, fail(codeXML, fromXML, "expecting root element of '%s', not '%s'", root, top.name)
 	}
 	return top, nil
 }

@@ -48,7 +48,7 @@ func TestXMLThatIsNoDomainIsRefused(t *testing.T) {
 		{"<domain", "XML error"},
 		{"<domain type='qemu'><name>", "Document is empty"},
 		{"<a></b>", "mismatch"},
-		{"<network/>", "unexpected root element <network>, expecting <domain>"},
+		{"<network/>", "expecting root element of 'domain', not 'network'"},
 		{"<domain/>", "Missing required attribute 'type'"},
 		{"<domain type='qemu'/>", "missing name information"},
 		{"<domain type='qemu'><name>a</name></domain>", "an os <type> must be specified"},

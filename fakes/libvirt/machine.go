@@ -258,6 +258,14 @@ func (d *Domain) guestPowerOff() {
 	if !d.active() || s.closed {
 		return
 	}
+	if d.again {
+		// libvirt resets the machine then, and says nothing of its being off (seen on 9.0.0).
+		d.again = false
+		d.model.PowerOn()
+		d.model.Resume()
+		s.reboot(d)
+		return
+	}
 	s.lifecycle(d, eventShutdown, shutdownGuest)
 	d.stopped(offShutdown, stoppedShutdown)
 }

@@ -37,9 +37,11 @@ var powerProcedures = []procedure{
 		}
 		return none{}, c.shutdown(a.Dom)
 	}),
-	remote(27, "DomainReboot", func(c *call, a *golibvirt.DomainRebootArgs) (none, error) { return none{}, c.press(a.Dom) }),
+	remote(27, "DomainReboot", func(c *call, a *golibvirt.DomainRebootArgs) (none, error) {
+		return none{}, c.press(a.Dom, fromDomain, true)
+	}),
 	remote(245, "DomainReset", func(c *call, a *golibvirt.DomainResetArgs) (none, error) {
-		return none{}, c.on(a.Dom, c.opts.Flavour.from(), func(d *Domain) error {
+		return none{}, c.on(a.Dom, fromDomain, func(d *Domain) error {
 			if err := d.monitor(c.ctx, d.gone, "system_reset"); err != nil {
 				return err
 			}
@@ -105,7 +107,7 @@ func (c *call) createXML(text string, flags uint32) (golibvirt.Domain, error) {
 	}
 	defer d.unlock()
 	if d.active() {
-		return golibvirt.Domain{}, fail(codeInvalid, c.opts.Flavour.from(), "domain '%s' is already active", d.name)
+		return golibvirt.Domain{}, fail(codeInvalid, fromDomain, "domain '%s' is already active", d.name)
 	}
 	err = d.boot(c.ctx, flags, def)
 	return d.ref(), err
@@ -235,7 +237,7 @@ func (d *Domain) Destroy() error {
 
 func (c *call) shutdown(ref golibvirt.Domain) error {
 	if c.opts.Flavour == QEMU {
-		return c.press(ref)
+		return c.press(ref, fromQEMU, false)
 	}
 	d, err := c.find(ref)
 	if err != nil {
@@ -248,12 +250,14 @@ func (c *call) shutdown(ref golibvirt.Domain) error {
 	return nil
 }
 
-// press presses the power button; what comes of it is the guest's affair.
-func (c *call) press(ref golibvirt.Domain) error {
-	return c.on(ref, c.opts.Flavour.from(), func(d *Domain) error {
+// press presses the power button; what comes of it is the guest's affair. again has a guest that obeys
+// begin anew.
+func (c *call) press(ref golibvirt.Domain, from int32, again bool) error {
+	return c.on(ref, from, func(d *Domain) error {
 		if err := d.monitor(c.ctx, d.gone, "system_powerdown"); err != nil {
 			return err
 		}
+		d.again = again
 		d.model.PressPowerButton()
 		return nil
 	})

@@ -109,8 +109,7 @@ func (d *Domain) revertOff(ctx context.Context, s *snapshot, flags uint32) error
 			return err
 		}
 	}
-	d.current = s
-	d.set(stateOff, offFromSnapshot)
+	d.current = s // a machine that was off before keeps the reason for that
 	if flags&(revertRunning|revertPaused) == 0 {
 		d.definedAgain()
 		return nil

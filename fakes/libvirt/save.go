@@ -239,7 +239,7 @@ func (c *call) restoreFrom(path string, dxml golibvirt.OptString, flags uint32) 
 	}
 	defer d.unlock()
 	if d.active() {
-		return fail(codeInvalid, fromQEMU, "domain '%s' is already active", d.name)
+		return fail(codeInvalid, fromDomain, "domain '%s' is already active", d.name)
 	}
 	switch {
 	case flags&saveRunning != 0:
@@ -258,7 +258,7 @@ func (s *Server) defineRun(def *element) (*Domain, error) {
 		return nil, err
 	}
 	if d.active() {
-		return nil, fail(codeInvalid, s.opts.Flavour.from(), "domain '%s' is already active", d.name)
+		return nil, fail(codeInvalid, fromDomain, "domain '%s' is already active", d.name)
 	}
 	return d, nil
 }

@@ -150,7 +150,7 @@ func (s *snapshot) holds(disk *element) bool {
 // takeSnapshot fills s with the domain as it is, and its images with a snapshot.
 func (d *Domain) takeSnapshot(ctx context.Context, s *snapshot) (*snapshot, error) {
 	if _, err := d.snapshot(s.name); err == nil {
-		return nil, fail(codeFailed, fromSnapshot, "domain moment %s already exists", s.name)
+		return nil, fail(codeFailed, fromDomain, "domain moment %s already exists", s.name)
 	}
 	s.created, s.def = time.Now(), d.now().clone()
 	if s.name == "" {
@@ -244,6 +244,9 @@ func (s *diskSlot) image() (*qcow2.Image, bool) {
 
 // eachImage opens the images that are in a snapshot, of a domain that is off.
 func (d *Domain) eachImage(s *snapshot, def *element, do func(im *qcow2.Image, first bool) error) error {
+	if d.server.opts.Flavour == Test {
+		return nil // its disks are names
+	}
 	first := true
 	for _, disk := range diskElements(def) {
 		if !s.holds(disk) {
