@@ -72,7 +72,8 @@ func (h *Handle) probes(ctx context.Context, name string) map[machinery.Capabili
 	if d, ok := h.M.(machinery.DependencyChecker); ok {
 		probes[machinery.CapDependencies] = func() (string, error) { return "", d.CheckDependencies(ctx) }
 	}
-	if d, ok := h.M.(machinery.NetworkCapturer); ok {
+	// Without a network there is nothing that could be recorded.
+	if d, ok := h.M.(machinery.NetworkCapturer); ok && w.equipped().Network {
 		probes[machinery.CapNetworkCapture] = func() (string, error) {
 			path := filepath.Join(w.dir, "probe.pcap")
 			if err := d.StartCapture(ctx, name, machinery.Capture{Path: path}); err != nil {

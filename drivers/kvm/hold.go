@@ -73,13 +73,6 @@ func (v *vm) note(change func(*ledger)) error {
 	return v.hold.write()
 }
 
-// holds is whether this driver holds the machine.
-func (v *vm) holds() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.hold != nil
-}
-
 // letGo lets go of a machine that runs on. Whoever has the turn calls it.
 func (v *vm) letGo() {
 	h := v.hold
