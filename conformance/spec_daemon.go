@@ -35,6 +35,10 @@ var daemonSpecs = []spec{
 		Rule:   "While the memory of many machines is dumped, the state of each is told promptly, and others are stopped.",
 		Why:    "Daemons serve a few requests of a client at once. Dumps of gigabytes must not make a sandbox blind.",
 		Source: "machinery, \"Concurrency and contexts\"; libvirtd.conf, max_client_requests"}, daemonDumps},
+	{Requirement{ID: "MM-DAEMON-007", Level: Must, Op: machinery.OpDumpMemory, Capability: machinery.CapDumpMemory, Needs: []Feature{FeatureGuest, FaultFeature(FaultRestart), FaultFeature(FaultSlowDump)},
+		Rule:   "A dump during which the hypervisor's daemon is restarted returns an error and leaves no file; the machine runs on, and can be dumped again.",
+		Why:    "A dump is the longest of all operations, and the daemon that paused the machine for it is not there to let it go on.",
+		Source: "libvirt 9.0.0: it tries once, and QEMU refuses while it still writes"}, daemonRestartedInDump},
 }
 
 func daemonRestarted(w *World) {
@@ -184,4 +188,19 @@ func daemonDumps(w *World) {
 		w.Kind(dumps[i].Wait(w.Timing.Prompt), machinery.ErrInterrupted, "when Stop was called during a dump")
 	}
 	w.empty(dir, "after dumps that were ended")
+}
+
+func daemonRestartedInDump(w *World) {
+	h, g, dir, dump := w.amidDump(w.Ctx, slowDump)
+	w.inject("a", FaultRestart)
+	if err := dump.Wait(w.Timing.Start); err == nil {
+		w.Failf("the daemon was restarted during a dump, and DumpMemory returned nil")
+	}
+	w.empty(dir, "after a dump during which the daemon was restarted")
+	h.Becomes("a", "after a dump during which the daemon was restarted", machinery.StateRunning)
+	w.moves(g, "after a dump during which the daemon was restarted")
+	w.empty(dir, "a while after a dump during which the daemon was restarted")
+	w.NoError(h.dumpMemory(w.Ctx, "a", filepath.Join(dir, "dump")), "dumping the memory again")
+	h.Becomes("a", "after the second dump", machinery.StateRunning)
+	h.stopped("a", "a machine whose daemon was restarted during a dump")
 }

@@ -80,6 +80,15 @@ func daemonMutants() []Mutant {
 					return inner.State(ctx, name)
 				}}
 		}, "MM-DAEMON-006"),
+		rewireKVM("keeps what there is of a dump whose daemon was restarted", nil, func(inner *kvm.Machinery, d *restarts) machinery.Machinery {
+			return &brokenKVM{Machinery: inner, dumpMemory: func(ctx context.Context, name, path string) error {
+				err := inner.DumpMemory(ctx, name, path)
+				if err != nil && d.any() {
+					_ = os.WriteFile(path, []byte("a part"), 0o600)
+				}
+				return err
+			}}
+		}, "MM-DAEMON-007"),
 	}
 }
 

@@ -5,13 +5,16 @@ package ordeal
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/machineries/machineries/conformance"
+	"github.com/machineries/machineries/conformance/libvirtlab"
 	"github.com/machineries/machineries/conformance/qemulab"
 	"github.com/machineries/machineries/drivers/qemu"
 	fakeqemu "github.com/machineries/machineries/fakes/qemu"
@@ -22,6 +25,7 @@ import (
 
 func TestMain(m *testing.M) {
 	fakeqemu.Main()
+	libvirtlab.Main()
 	if task := os.Getenv(childEnv); task != "" {
 		child(task)
 		return
@@ -51,7 +55,7 @@ func emulators(t *testing.T, test func(t *testing.T, l *qemulab.Lab)) {
 }
 
 // newBench makes machines. At the end of the test it holds that the files that they were made of are as they were.
-func newBench(t *testing.T, l *qemulab.Lab, specs ...conformance.MachineSpec) conformance.Bench {
+func newBench(t *testing.T, l conformance.Lab, specs ...conformance.MachineSpec) conformance.Bench {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "mo")
 	if err != nil {
@@ -85,7 +89,7 @@ func originals(t *testing.T, b conformance.Bench, specs []conformance.MachineSpe
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, what := range []string{"disk", "snapshot", "machineinfo"} {
+		for _, what := range slices.Sorted(maps.Keys(sums)) {
 			all.WriteString(spec.Name + " " + what + " " + sums[what] + "\n")
 		}
 	}

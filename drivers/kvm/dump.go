@@ -30,7 +30,8 @@ const dumpTime = 24 * time.Hour
 // Errors: ErrUnsupported if libvirt is on another host, where the file would be; ErrUnexpectedState if the machine is off or starting; ErrConfig
 // if there is something at path, or no file can be made there; ErrHypervisor with libvirt's words if the dump fails, as on a
 // full disk; ErrInterrupted if ctx ends or Stop is called. libvirt 9.0.0 cannot give up a dump: the machine goes on when it is done with what
-// nobody will see, and until then State says paused.
+// nobody will see, and until then State says paused. ErrConnection if the daemon ends meanwhile: the next one gives the dump up, and as soon as QEMU
+// is done with it the machine goes on, which this driver sees to where libvirt does not.
 func (d *Machinery) DumpMemory(ctx context.Context, name, path string) error {
 	return d.operate(ctx, machinery.OpDumpMemory, name, func(v *vm, ctx context.Context) error { return v.dumpMemory(ctx, path) })
 }

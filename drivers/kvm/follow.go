@@ -56,7 +56,7 @@ func (d *Machinery) look() {
 	}
 }
 
-// patrol sees to machines that this driver holds and that went off by themselves.
+// patrol sees to machines that this driver holds and that went off by themselves, or that a dump left standing still.
 func (d *Machinery) patrol() {
 	ticker := time.NewTicker(patrolEvery)
 	defer ticker.Stop()
@@ -79,8 +79,12 @@ func (d *Machinery) patrol() {
 		}
 		for _, v := range d.machines {
 			both, there := seen[v.conf.Label]
-			if (!there || libvirt.DomainState(both[0]) == libvirt.DomainShutoff) && v.idleHold() {
+			switch state := libvirt.DomainState(both[0]); {
+			case !v.idleHold():
+			case !there || state == libvirt.DomainShutoff:
 				d.watchers.Go(v.wentOff)
+			case state == libvirt.DomainPaused && libvirt.DomainPausedReason(both[1]) == libvirt.DomainPausedDump:
+				d.watchers.Go(v.stoodStill)
 			}
 		}
 	}
@@ -128,5 +132,42 @@ func (v *vm) wentOff() {
 	v.log.Info("the machine went off", "reason", why)
 	if err := v.clear(); err != nil {
 		v.log.Warn("something of the machine's run is not as it should be", "error", err)
+	}
+}
+
+// stoodStill resumes a machine that this driver holds and that stands still for a dump that nobody is at any more. A libvirtd that is restarted
+// in the midst of a dump gives the dump up and resumes the machine, but tries that once: QEMU refuses while it writes on, "There is a dump in
+// process, please wait.", and then the machine stays paused (seen on libvirt 9.0.0). The patrol comes again.
+func (v *vm) stoodStill() {
+	t, err := v.turns.Take(v.d.life, "")
+	if err != nil {
+		return // closing
+	}
+	defer t.Done()
+	if v.hold == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), v.d.config.CallTimeout)
+	defer cancel()
+	resumed := false
+	err = v.do(ctx, "resuming the machine that a dump left paused", func(l *libvirt.Libvirt, dom libvirt.Domain) error {
+		state, reason, err := l.DomainGetState(dom, 0)
+		if err != nil || libvirt.DomainState(state) != libvirt.DomainPaused || libvirt.DomainPausedReason(reason) != libvirt.DomainPausedDump {
+			return err
+		}
+		// Somebody may be dumping it: libvirt resumes it then. This is asked last, for who dumps pauses the machine after the job has begun.
+		job, _, _, _, _, _, _, _, _, _, _, _, err := l.DomainGetJobInfo(dom)
+		if err != nil || libvirt.DomainJobType(job) != libvirt.DomainJobNone {
+			return err
+		}
+		err = l.DomainResume(dom)
+		resumed = err == nil
+		return err
+	})
+	switch {
+	case resumed:
+		v.log.Info("the machine was resumed, which a dump had left paused")
+	case err != nil:
+		v.log.Debug("the machine stands still for a dump that is over", "error", err)
 	}
 }

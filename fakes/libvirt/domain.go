@@ -35,8 +35,9 @@ type Domain struct {
 	disks      [2]*diskSlot
 	serial     *serial
 	cards      []*card
-	holder     string // whoever works on it; see lock
-	job        *job   // nil while none is under way
+	holder     string     // whoever works on it; see lock
+	job        *job       // nil while none is under way
+	dumping    chan error // of the dump that the hypervisor writes; nil while it does not
 	wedged     chan struct{}
 	staying    bool // does not end when asked to
 	again      bool // the guest's power off is the first half of a reboot
@@ -180,7 +181,7 @@ func (d *Domain) cut() {
 	d.heal()
 	d.model.PowerOff()
 	d.closeMedia()
-	d.id, d.live, d.job, d.staying, d.again, d.diskError = -1, nil, nil, false, false, 0
+	d.id, d.live, d.job, d.dumping, d.staying, d.again, d.diskError = -1, nil, nil, nil, false, false, 0
 	d.server.changed.Broadcast()
 }
 

@@ -92,34 +92,53 @@ func (d *Domain) writeDump(ctx context.Context, gone chan struct{}, to string, f
 		return failSystem(fromQEMU, err, "Failed to create file '%s'", to)
 	}
 	err = d.monitor(ctx, gone, "dump")
-	if err == nil {
-		err = d.writeCore(ctx, gone, f)
-	}
-	if cerr := f.Close(); err == nil && cerr != nil {
-		err = failSystem(fromQEMU, cerr, "unable to close file '%s'", to)
-	}
 	if err != nil {
+		f.Close()
+	} else {
+		err = d.writeCore(ctx, gone, f, to)
+	}
+	if err != nil && ctx.Err() == nil { // a daemon that was killed removes nothing
 		os.Remove(to)
 	}
 	return err
 }
 
-// writeCore writes the memory, with the server unlocked.
-func (d *Domain) writeCore(ctx context.Context, gone chan struct{}, f *os.File) error {
-	memory, took, j := d.memory()<<10, d.server.opts.Durations.Dump, d.job
-	d.server.mu.Unlock()
-	err := d.copyCore(ctx, gone, f, memory, took, j)
-	d.server.mu.Lock()
+// writeCore has the hypervisor write the memory, with the server unlocked. The hypervisor goes on with it where the daemon ends meanwhile, as QEMU
+// 7.2 does, and closes the file.
+func (d *Domain) writeCore(ctx context.Context, gone chan struct{}, f *os.File, to string) error {
+	s, memory, took, j := d.server, d.memory()<<10, d.server.opts.Durations.Dump, d.job
+	done := make(chan error, 1)
+	d.dumping = done
+	s.leaving.Go(func() {
+		err := d.copyCore(gone, f, memory, took, j)
+		if err != nil {
+			err = fail(codeInternal, fromQEMU, "unable to execute QEMU command 'dump-guest-memory': dump: failed to save memory: %s", systemText(err))
+		}
+		if cerr := f.Close(); err == nil && cerr != nil {
+			err = failSystem(fromQEMU, cerr, "unable to close file '%s'", to)
+		}
+		s.mu.Lock()
+		if d.dumping == done {
+			d.dumping = nil
+		}
+		s.mu.Unlock()
+		done <- err
+	})
+	s.mu.Unlock()
+	var err error
+	select {
+	case err = <-done:
+	case <-gone:
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
 	if alive := d.alive(ctx, gone); alive != nil {
 		return alive
 	}
-	if err != nil {
-		return fail(codeInternal, fromQEMU, "unable to execute QEMU command 'dump-guest-memory': dump: failed to save memory: %s", systemText(err))
-	}
-	return nil
+	return err
 }
 
-func (d *Domain) copyCore(ctx context.Context, gone chan struct{}, f *os.File, memory int64, took time.Duration, j *job) error {
+func (d *Domain) copyCore(gone chan struct{}, f *os.File, memory int64, took time.Duration, j *job) error {
 	if _, err := f.Write(guest.CoreHeader(memory)); err != nil {
 		return err
 	}
@@ -135,9 +154,7 @@ func (d *Domain) copyCore(ctx context.Context, gone chan struct{}, f *os.File, m
 		d.server.mu.Unlock()
 		select {
 		case <-gone:
-			return errGone()
-		case <-ctx.Done():
-			return errDown
+			return nil
 		default:
 		}
 	}
@@ -146,7 +163,6 @@ func (d *Domain) copyCore(ctx context.Context, gone chan struct{}, f *os.File, m
 	select {
 	case <-t.C:
 	case <-gone:
-	case <-ctx.Done():
 	}
 	return nil
 }

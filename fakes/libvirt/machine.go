@@ -156,8 +156,14 @@ func (d *Domain) monitor(ctx context.Context, gone chan struct{}, command string
 			return err
 		}
 	}
+	if d.dumping != nil && duringNoDump[command] {
+		return fail(codeInternal, fromQEMU, "unable to execute QEMU command '%s': There is a dump in process, please wait.", qemuNames[command])
+	}
 	return d.alive(ctx, gone)
 }
+
+// duringNoDump are the commands that QEMU refuses while it writes a dump, seen with QEMU 7.2.
+var duringNoDump = map[string]bool{"cont": true, "dump": true}
 
 // qemuNames are QEMU's names for what a hypervisor is to do.
 var qemuNames = map[string]string{

@@ -312,6 +312,21 @@ func (c *call) resume(ref golibvirt.Domain) error {
 	})
 }
 
+// recover does what a daemon does when it starts, about a machine that was being dumped or saved when the last one ended: it gives that
+// up and lets the machine go on. It tries that once, as libvirt 9.0.0 does.
+func (d *Domain) recover(ctx context.Context) {
+	s := d.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.lock(ctx, "remoteDispatchReconnect") != nil {
+		return
+	}
+	defer d.unlock()
+	if d.state == statePaused && (d.reason == pausedDump || d.reason == pausedSave) && d.resume(ctx) == nil {
+		d.reason = runningSaveCanceled
+	}
+}
+
 // resume lets a paused guest go on.
 func (d *Domain) resume(ctx context.Context) error {
 	if err := d.monitor(ctx, d.gone, "cont"); err != nil {

@@ -11,10 +11,7 @@ import (
 )
 
 func TestPythonDoesWhatASandboxModuleDoes(t *testing.T) {
-	require.Tool(t, "libvirt", "python3")
-	if out, err := exec.CommandContext(t.Context(), "python3", "-c", "import libvirt").CombinedOutput(); err != nil {
-		require.Missing(t, "libvirt", "python3 has no libvirt: "+string(out))
-	}
+	python := require.Python(t, "libvirt", "libvirt")
 	s, d := started(t, Options{}, "tc")
 	for _, step := range []func() error{d.Start, func() error { return d.TakeSnapshot("clean") }, d.Destroy} {
 		if err := step(); err != nil {
@@ -23,7 +20,7 @@ func TestPythonDoesWhatASandboxModuleDoes(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "python3", "testdata/module.py", s.URI(), "tc", filepath.Join(t.TempDir(), "dump")).CombinedOutput()
+	out, err := exec.CommandContext(ctx, python, "testdata/module.py", s.URI(), "tc", filepath.Join(t.TempDir(), "dump")).CombinedOutput()
 	const want = `domains ['tc'] []
 active 0 state [5, 2]
 lookup 42 10 Domain not found: no domain with matching name 'nosuch'

@@ -169,7 +169,9 @@ func (c *call) save(ref golibvirt.Domain, to string, dxml golibvirt.OptString, f
 			err = cerr
 		}
 		if err != nil {
-			os.Remove(to)
+			if c.ctx.Err() == nil { // a daemon that was killed removes nothing
+				os.Remove(to)
+			}
 			return asError(err, fromQEMU)
 		}
 		return nil

@@ -29,7 +29,7 @@ type Server struct {
 	silent   chan struct{} // closed when a silence ends; nil while there is none
 	changed  *sync.Cond
 	restarts sync.Mutex     // one at a time
-	leaving  sync.WaitGroup // machines of domains that were removed, and serial ports
+	leaving  sync.WaitGroup // machines of domains that were removed, serial ports, and dumps
 }
 
 // life is what ends when the daemon does, while its machines run on.
@@ -75,6 +75,11 @@ func (s *Server) begin() error {
 	lf.ctx, lf.cancel = context.WithCancel(context.Background())
 	s.mu.Lock()
 	s.life = lf
+	for _, d := range s.domains {
+		if d.state == statePaused && (d.reason == pausedDump || d.reason == pausedSave) {
+			lf.work.Go(func() { d.recover(lf.ctx) })
+		}
+	}
 	s.mu.Unlock()
 	lf.work.Go(func() { s.accept(lf) })
 	return nil
@@ -128,7 +133,8 @@ func (s *Server) Close() error {
 // Restart ends the daemon as SIGKILL would, and starts it again after down has
 // passed: connections break, calls under way are never answered, and machines
 // run on, as those of a real libvirtd do. A machine that was being started is
-// off afterwards.
+// off afterwards. One that was being dumped or saved is resumed by the new daemon,
+// unless its hypervisor is still writing the dump: then it stays paused.
 func (s *Server) Restart(down time.Duration) error {
 	s.restarts.Lock()
 	defer s.restarts.Unlock()

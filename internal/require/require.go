@@ -7,6 +7,8 @@
 package require
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -36,6 +38,22 @@ func Tool(t TB, name string, binaries ...string) {
 			return
 		}
 	}
+}
+
+// Python goes on with the path of a Python that has a module: the python3 in PATH, which may be a version of someone's own, or else
+// the system's. Otherwise it does as Tool does.
+func Python(t TB, name, module string) string {
+	t.Helper()
+	var words []string
+	for _, python := range []string{"python3", "/usr/bin/python3"} {
+		out, err := exec.Command(python, "-c", "import "+module).CombinedOutput()
+		if err == nil {
+			return python
+		}
+		words = append(words, fmt.Sprintf("%s: %v: %s", python, err, bytes.TrimSpace(out)))
+	}
+	Missing(t, name, "no Python has the module "+module+": "+strings.Join(words, "; "))
+	return ""
 }
 
 // Missing skips the test because name cannot be used, for the reason given, or fails it if Env lists
