@@ -19,66 +19,80 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/machineries/machineries/conformance"
+	"github.com/machineries/machineries/conformance/libvirtlab"
 	"github.com/machineries/machineries/conformance/qemulab"
-	"github.com/machineries/machineries/drivers/qemu"
 	"github.com/machineries/machineries/machinery"
 )
 
 // settledAfter is the cycle with which the last is compared: what is made once is there by then.
 const settledAfter = 10
 
-// TestHundredsOfCyclesLeaveNothing restores, runs and stops four machines at once, again and again, with one driver. What that
+// TestHundredsOfCyclesLeaveNothing restores, runs and stops machines at once, again and again, with one driver. What that
 // holds at the end it held after the tenth cycle.
 func TestHundredsOfCyclesLeaveNothing(t *testing.T) {
 	emulators(t, func(t *testing.T, l *qemulab.Lab) {
-		cycles := max(length(t, "MACHINERY_CYCLES", settledAfter+5), settledAfter+1)
-		specs := []conformance.MachineSpec{{Name: "a"}, {Name: "b", SavedPaused: true}, {Name: "c", Kind: conformance.SnapshotZstd}, {Name: "d", Kind: conformance.SnapshotGzip}}
-		b := newBench(t, l, specs...)
-		m, err := open(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer m.Close()
-		var settled usage
-		for i := range cycles {
-			errs := make(chan error, len(specs))
-			for _, spec := range specs {
-				go func() { errs <- cycle(m, b, spec.Name) }()
-			}
-			for range specs {
-				if err := <-errs; err != nil {
-					t.Errorf("cycle %d: %v", i+1, err)
-				}
-			}
-			nothingLeft(t, b, fmt.Sprintf("after cycle %d", i+1)) // by which the lab itself lets go of emulators that have ended
-			if t.Failed() {
-				return
-			}
-			if i+1 == settledAfter {
-				settled = used(t, b)
-			}
-		}
-		end := used(t, b)
-		t.Logf("after %d cycles: %s", settledAfter, settled)
-		t.Logf("after %d cycles: %s", cycles, end)
-		if diff := cmp.Diff(settled.files, end.files); diff != "" {
-			t.Errorf("other files are there than after cycle %d:\n%s", settledAfter, diff)
-		}
-		if diff := cmp.Diff(settled.descriptors, end.descriptors); diff != "" {
-			t.Errorf("other descriptors are open than after cycle %d:\n%s", settledAfter, diff)
-		}
-		if end.goroutines > settled.goroutines {
-			t.Errorf("%d goroutines became %d:\n%s", settled.goroutines, end.goroutines, stacks())
-		}
-		// The collector gives back what it does in its own time; a leak of a kilobyte in each of hundreds of cycles is beyond this.
-		if end.heap > settled.heap+(512<<10) {
-			t.Errorf("what is on the heap grew from %d KiB to %d KiB", settled.heap>>10, end.heap>>10)
-		}
+		cycles(t, l, func(b conformance.Bench) (machinery.Machinery, error) { return open(b) },
+			conformance.MachineSpec{Name: "a"}, conformance.MachineSpec{Name: "b", SavedPaused: true},
+			conformance.MachineSpec{Name: "c", Kind: conformance.SnapshotZstd}, conformance.MachineSpec{Name: "d", Kind: conformance.SnapshotGzip})
 	})
 }
 
+func TestHundredsOfCyclesLeaveNothingWithLibvirt(t *testing.T) {
+	daemons(t, func(t *testing.T, l *libvirtlab.Lab) {
+		cycles(t, l, func(b conformance.Bench) (machinery.Machinery, error) { return openKVM(b) },
+			conformance.MachineSpec{Name: "a"}, conformance.MachineSpec{Name: "b", SavedPaused: true},
+			conformance.MachineSpec{Name: "c", Kind: conformance.SnapshotMemory})
+	})
+}
+
+// cycles is the test with a lab, a driver and machines.
+func cycles(t *testing.T, l conformance.Lab, open func(conformance.Bench) (machinery.Machinery, error), specs ...conformance.MachineSpec) {
+	cycles := max(length(t, "MACHINERY_CYCLES", settledAfter+5), settledAfter+1)
+	b := newBench(t, l, specs...)
+	m, err := open(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	var settled usage
+	for i := range cycles {
+		errs := make(chan error, len(specs))
+		for _, spec := range specs {
+			go func() { errs <- cycle(m, b, spec.Name) }()
+		}
+		for range specs {
+			if err := <-errs; err != nil {
+				t.Errorf("cycle %d: %v", i+1, err)
+			}
+		}
+		nothingLeft(t, b, fmt.Sprintf("after cycle %d", i+1)) // by which the lab itself lets go of emulators that have ended
+		if t.Failed() {
+			return
+		}
+		if i+1 == settledAfter {
+			settled = used(t, b)
+		}
+	}
+	end := used(t, b)
+	t.Logf("after %d cycles: %s", settledAfter, settled)
+	t.Logf("after %d cycles: %s", cycles, end)
+	if diff := cmp.Diff(settled.files, end.files); diff != "" {
+		t.Errorf("other files are there than after cycle %d:\n%s", settledAfter, diff)
+	}
+	if diff := cmp.Diff(settled.descriptors, end.descriptors); diff != "" {
+		t.Errorf("other descriptors are open than after cycle %d:\n%s", settledAfter, diff)
+	}
+	if end.goroutines > settled.goroutines {
+		t.Errorf("%d goroutines became %d:\n%s", settled.goroutines, end.goroutines, stacks())
+	}
+	// The collector gives back what it does in its own time; a leak of a kilobyte in each of hundreds of cycles is beyond this.
+	if end.heap > settled.heap+(512<<10) {
+		t.Errorf("what is on the heap grew from %d KiB to %d KiB", settled.heap>>10, end.heap>>10)
+	}
+}
+
 // cycle is what a machine goes through for each analysis.
-func cycle(m *qemu.Machinery, b conformance.Bench, name string) error {
+func cycle(m machinery.Machinery, b conformance.Bench, name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := machinery.Start(ctx, m, name); err != nil {
