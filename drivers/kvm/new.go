@@ -45,7 +45,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		c.RuntimeDir = rundir.Default()
 	}
 	var err error
-	if d.runtimeDir, err = rundir.Make(c.RuntimeDir); err != nil {
+	if d.runtimeDir, err = rundir.Make(c.RuntimeDir, ""); err != nil {
 		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
 	}
 	if u, err := url.Parse(c.URI); err == nil {

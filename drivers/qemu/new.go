@@ -51,7 +51,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	if c.RuntimeDir == "" {
 		c.RuntimeDir = rundir.Default()
 	}
-	runtimeDir, err := rundir.Make(c.RuntimeDir)
+	runtimeDir, err := rundir.Make(c.RuntimeDir, readSocket)
 	if err != nil {
 		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
 	}

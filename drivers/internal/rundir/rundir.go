@@ -23,9 +23,6 @@ import (
 // maxSocketPath is the longest path of a unix socket, in bytes.
 const maxSocketPath = 107
 
-// longestSocket stands for the sockets that a driver has in a machine's directory: no name of one is longer.
-const longestSocket = "read.sock"
-
 // lockFile is the name of the lock in a machine's directory.
 const lockFile = "lock"
 
@@ -49,7 +46,9 @@ func defaultOf(uid int, run string) string {
 
 // Make makes the directory, if need be, and returns its path without symbolic links. It refuses one that others
 // could use to give this driver sockets and locks of their own. What it refuses it has not made.
-func Make(path string) (string, error) {
+// socket is the longest name of a socket that the driver has in a machine's directory, empty if it has none: a path may be too long for
+// one.
+func Make(path, socket string) (string, error) {
 	if !filepath.IsAbs(path) {
 		return "", errors.New("it has to be an absolute path; a relative one is another directory in each working directory, and programs in two of them would not see each other's machines")
 	}
@@ -90,7 +89,7 @@ func Make(path string) (string, error) {
 		}
 	}
 	path = filepath.Join(above, missing, filepath.Base(path))
-	if sample := filepath.Join(path, strings.Repeat("0", KeyLength), longestSocket); len(sample) > maxSocketPath {
+	if sample := filepath.Join(path, strings.Repeat("0", KeyLength), socket); socket != "" && len(sample) > maxSocketPath {
 		return "", fmt.Errorf("its path is %d bytes too long: sockets like %s may have %d bytes; use a shorter one", len(sample)-maxSocketPath, sample, maxSocketPath)
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {

@@ -208,7 +208,7 @@ func TestARuntimeDirectoryThatIsRefusedIsNotMade(t *testing.T) {
 		cases[filepath.Join(foreign, "run")] = "belongs to user 4711"
 	}
 	for path, want := range cases {
-		if _, err := Make(path); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Make(path, "read.sock"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
@@ -224,7 +224,7 @@ func TestARuntimeDirectoryThatIsRefusedIsNotMade(t *testing.T) {
 		t.Error("the relative directory was made")
 	}
 	deep := filepath.Join(dir, "a", "b", "run")
-	if got, err := Make(deep); err != nil || got != realPath(t, deep) || !fileExists(deep) {
+	if got, err := Make(deep, "read.sock"); err != nil || got != realPath(t, deep) || !fileExists(deep) {
 		t.Errorf("%s: %s, %v", deep, got, err)
 	}
 }
