@@ -131,14 +131,42 @@ func (b *bench) Greeting(name string) []byte { return b.machines[name].network.g
 // Transmit implements conformance.Networked.
 func (b *bench) Transmit(ctx context.Context, name string, frame []byte) error {
 	n := b.machines[name].network
-	select {
-	case <-n.there:
-	case <-ctx.Done():
-		return fmt.Errorf("the machine's network card is not connected: %w", ctx.Err())
+	for {
+		n.mu.Lock()
+		there := n.there
+		n.mu.Unlock()
+		select {
+		case <-there:
+		case <-ctx.Done():
+			return fmt.Errorf("the machine's network card is not connected: %w", ctx.Err())
+		}
+		n.mu.Lock()
+		c := n.conn
+		n.mu.Unlock()
+		if c == nil {
+			continue
+		}
+		err := transmit(ctx, c, frame)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		// It was that of the machine's last run; the next one's may be on its way.
+		n.forget(c)
 	}
+}
+
+// forget drops a connection that is over.
+func (n *network) forget(c net.Conn) {
 	n.mu.Lock()
-	c := n.conn
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	if n.conn == c {
+		c.Close()
+		n.conn, n.there = nil, make(chan struct{})
+	}
+}
+
+// transmit sends a frame and waits until it was read.
+func transmit(ctx context.Context, c net.Conn, frame []byte) error {
 	if err := writeFrame(c, frame); err != nil {
 		return err
 	}

@@ -123,7 +123,6 @@ var exempt = map[conformance.Feature]string{
 var lackingFake = map[conformance.Feature]string{
 	conformance.FeatureProcess:                       "the machines of the fake libvirtd have no processes",
 	conformance.FaultFeature(conformance.FaultNoise): "the machines of the fake libvirtd print nothing",
-	conformance.FeatureNetwork:                       "the machines of the fake libvirtd have no network cards",
 }
 
 // Exempt implements conformance.Exempter.
