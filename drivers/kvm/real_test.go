@@ -23,17 +23,23 @@ var (
 	labs   = map[string]*libvirtlab.Lab{}
 )
 
-// site is a bench of a lab on a real libvirtd, and the configuration of its machines.
+// site is a bench of a lab on a libvirtd, and the configuration of its machines.
 type site struct {
 	t      testing.TB
+	lab    *libvirtlab.Lab
 	bench  conformance.Bench
+	dir    string
 	config Config
 }
 
-// newSite makes machines below a real libvirtd with that driver, "qemu" or "test".
+// newSite makes machines below a real libvirtd with that driver, "qemu" or "test", or below the "fake" one.
 func newSite(t testing.TB, driver string, specs ...conformance.MachineSpec) *site {
 	t.Helper()
-	require.Tool(t, "libvirt", "/usr/sbin/libvirtd")
+	o := libvirtlab.Options{}
+	if driver != "fake" {
+		require.Tool(t, "libvirt", "/usr/sbin/libvirtd")
+		o = libvirtlab.Options{Daemon: "libvirtd", Driver: driver}
+	}
 	if driver == "qemu" {
 		require.Tool(t, "qemu", "qemu-system-x86_64")
 	}
@@ -42,7 +48,7 @@ func newSite(t testing.TB, driver string, specs ...conformance.MachineSpec) *sit
 	lab := labs[driver]
 	if lab == nil {
 		var err error
-		if lab, err = libvirtlab.New(limit(t), libvirtlab.Options{Daemon: "libvirtd", Driver: driver}); err != nil {
+		if lab, err = libvirtlab.New(limit(t), o); err != nil {
 			t.Fatal(err)
 		}
 		labs[driver] = lab
@@ -51,7 +57,7 @@ func newSite(t testing.TB, driver string, specs ...conformance.MachineSpec) *sit
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t}
+	s := &site{t: t, lab: lab, dir: dir}
 	if s.bench, err = lab.NewBench(limit(t), dir, specs); err != nil {
 		os.RemoveAll(dir)
 		t.Fatal(err)
