@@ -25,7 +25,7 @@ var schema = &config.Schema{
 	Doc:  "Machines that are domains of libvirt, restored from its snapshots.",
 	Fields: []config.Field{
 		{Key: "dsn", Example: DefaultURI, Type: config.HypervisorURI{},
-			Doc: "How libvirt is reached."},
+			Doc: "How libvirt is reached: by its URI, or by the path of its socket."},
 		{Key: "interface", Example: "virbr0", Type: config.NetworkInterface{MustExist: true},
 			Doc: "The network interface of the host that the machines are reached by. Each machine can have its own."},
 		{Key: "runtime_dir", Optional: true, AllowEmpty: true, Type: config.DirectoryPath{},

@@ -177,6 +177,9 @@ var uriScheme = regexp.MustCompile(`^[a-z][a-z0-9.-]*(\+[a-z0-9]+)?$`)
 func (t HypervisorURI) read(text string, _ *host) (any, *fault) {
 	text = strings.TrimSpace(text)
 	const form = "write it as qemu:///system for this host, or qemu+ssh://user@host/system for another"
+	if strings.HasPrefix(text, "/") {
+		return text, nil // the path of a socket
+	}
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:

@@ -101,7 +101,8 @@ type IPAddress struct {
 	Version int
 }
 
-// HypervisorURI is a libvirt connection URI, such as qemu:///system or qemu+ssh://user@host/system.
+// HypervisorURI is a libvirt connection URI, such as qemu:///system or qemu+ssh://user@host/system, or the path of a socket that libvirt listens
+// on, such as /run/libvirt/libvirt-sock.
 type HypervisorURI struct{}
 
 // HTTPUrl is an absolute URL with scheme http or https.

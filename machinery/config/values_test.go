@@ -160,6 +160,7 @@ func TestValuesReadAsWritten(t *testing.T) {
 		{`ip4: 10.0.0.1`, `"10.0.0.1"`, true},
 		{`ip6: ::1`, `"::1"`, true},
 		{`dsn: qemu+ssh://root@host:22/system?keyfile=/k`, `"qemu+ssh://root@host:22/system?keyfile=/k"`, true},
+		{`dsn: /run/libvirt/libvirt-sock`, `"/run/libvirt/libvirt-sock"`, true},
 		{`dsn: test:///default`, `"test:///default"`, true},
 		{`url: https://[::1]:8080/a?b=c`, `"https://[::1]:8080/a?b=c"`, true},
 		{`url: HTTP://EXAMPLE.com`, `"HTTP://EXAMPLE.com"`, true},

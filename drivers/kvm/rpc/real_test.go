@@ -221,11 +221,19 @@ func TestAWrongURIIsRefusedInOneSentence(t *testing.T) {
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct{ uri, want string }{
 		{"lxc+unix:///system?socket=" + d.Socket(), "does not open \"lxc:///system\""},
 		{"nonsense+unix:///x?socket=" + d.Socket(), "does not open \"nonsense:///x\""},
 		{"qemu+unix:///system?socket=" + gone, "start it again"},
-		{"qemu+unix:///system?socket=" + gone + "-not", "no daemon listens there"},
+		{"qemu+unix:///system?socket=" + gone + "-not", "start libvirtd or virtqemud"},
+		{"test+unix:///default?socket=" + gone + "-not", "start libvirtd"},
+		{"qemu+unix:///system?socket=" + t.TempDir(), "is a directory: no socket"},
+		{"qemu+unix:///system?socket=" + file, "is a file: no socket"},
+		{file, "is a file: no socket"},
 		{"qemu+tcp://127.0.0.1:1/system", "listen_tcp"},
 	} {
 		c := client(t, rpc.Options{URI: tt.uri})

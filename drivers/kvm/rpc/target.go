@@ -178,10 +178,15 @@ func standardSockets(driver, path string) []string {
 		dir = runtimeDir()
 	}
 	both := []string{filepath.Join(dir, "libvirt-sock")}
-	if driver != "test" { // the test driver is in the monolithic daemon alone
-		both = append(both, filepath.Join(dir, "virt"+driver+"d-sock"))
+	if daemon := modular[driver]; daemon != "" {
+		both = append(both, filepath.Join(dir, daemon+"-sock"))
 	}
 	return both
+}
+
+// modular is the daemon of its own that a driver may have: https://libvirt.org/daemons.html. The test driver is in the monolithic daemon alone.
+var modular = map[string]string{
+	"bhyve": "virtbhyved", "ch": "virtchd", "lxc": "virtlxcd", "qemu": "virtqemud", "vbox": "virtvboxd", "vz": "virtvzd", "xen": "virtxend",
 }
 
 // sockets is a target of unix sockets, tried in turn.
@@ -195,6 +200,9 @@ func sockets(name string, paths ...string) *target {
 			if err == nil {
 				return nc, nil
 			}
+			if info, there := os.Stat(p); there == nil && errors.Is(err, syscall.ECONNREFUSED) && info.Mode()&fs.ModeSocket == 0 {
+				err = fmt.Errorf("%s is %s: %w", p, kindOf(info.Mode()), errNoSocket)
+			}
 			// The first that says more than "not there" explains best.
 			if first == nil || errors.Is(first, fs.ErrNotExist) && !errors.Is(err, fs.ErrNotExist) {
 				first = err
@@ -204,12 +212,27 @@ func sockets(name string, paths ...string) *target {
 	}}
 }
 
+// errNoSocket is about a path that is something else.
+var errNoSocket = errors.New("no socket")
+
+// kindOf is what there is besides sockets.
+func kindOf(m fs.FileMode) string {
+	if m.IsDir() {
+		return "a directory"
+	}
+	return "a file"
+}
+
 func dialError(where, name string, err error) error {
 	hint := ""
 	kind := error(nil)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		hint = "no daemon listens there: start libvirtd or virtqemud"
+		hint = "no daemon listens there: start libvirtd"
+		driver, _, _ := strings.Cut(name, ":")
+		if daemon := modular[driver]; daemon != "" {
+			hint += " or " + daemon
+		}
 		if strings.HasSuffix(name, "/session") {
 			hint = "no daemon of this user listens there: start one (virsh -c " + name + " list does)"
 		}
