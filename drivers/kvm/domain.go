@@ -64,20 +64,25 @@ func (v *vm) found(dom libvirt.Domain) {
 // do makes a short call about the machine's domain. A domain that was undefined and defined again since it was found is another
 // one for libvirt, and is looked for by its name once more.
 func (v *vm) do(ctx context.Context, what string, f func(*libvirt.Libvirt, libvirt.Domain) error) error {
-	return v.call(ctx, v.d.client.Do, what, f)
+	return v.call(ctx, func(dom libvirt.Domain) error {
+		return v.d.client.Do(ctx, what, func(l *libvirt.Libvirt) error { return f(l, dom) })
+	})
 }
 
 // doLong is do for calls that take their time, which have connections of their own.
 func (v *vm) doLong(ctx context.Context, what string, f func(*libvirt.Libvirt, libvirt.Domain) error) error {
-	return v.call(ctx, v.d.client.DoLong, what, f)
+	return v.call(ctx, func(dom libvirt.Domain) error {
+		return v.d.client.DoLong(ctx, what, func(l *libvirt.Libvirt) error { return f(l, dom) })
+	})
 }
 
-func (v *vm) call(ctx context.Context, by func(context.Context, string, func(*libvirt.Libvirt) error) error, what string, f func(*libvirt.Libvirt, libvirt.Domain) error) error {
+// call is do for calls of any kind.
+func (v *vm) call(ctx context.Context, f func(libvirt.Domain) error) error {
 	dom, cached, err := v.domain(ctx)
 	if err != nil {
 		return err
 	}
-	err = by(ctx, what, func(l *libvirt.Libvirt) error { return f(l, dom) })
+	err = f(dom)
 	if !rpc.IsCode(err, libvirt.ErrNoDomain) {
 		return err
 	}
@@ -88,7 +93,7 @@ func (v *vm) call(ctx context.Context, by func(context.Context, string, func(*li
 	if dom, err = v.lookup(ctx); err != nil {
 		return err
 	}
-	err = by(ctx, what, func(l *libvirt.Libvirt) error { return f(l, dom) })
+	err = f(dom)
 	if rpc.IsCode(err, libvirt.ErrNoDomain) {
 		v.dom.Store(nil)
 		return &noDomain{v.conf.Label, err}

@@ -85,11 +85,13 @@ func (v *vm) ifAlive(ctx context.Context, status machinery.Status) (machinery.St
 func (v *vm) probe(q *question) {
 	ctx, cancel := context.WithTimeout(v.d.life, probeTime)
 	defer cancel()
-	q.err = v.call(ctx, v.d.probes.DoLong, "asking QEMU whether it answers", func(l *libvirt.Libvirt, dom libvirt.Domain) error {
-		now := time.Now()
-		q.sent.Store(&now)
-		_, _, err := l.DomainGetDiskErrors(dom, 1, 0)
-		return err
+	q.err = v.call(ctx, func(dom libvirt.Domain) error {
+		return v.d.probes.DoLong(ctx, "asking QEMU whether it answers", func(l *libvirt.Libvirt) error {
+			now := time.Now()
+			q.sent.Store(&now)
+			_, _, err := l.DomainGetDiskErrors(dom, 1, 0)
+			return err
+		})
 	})
 	if _, said := errors.AsType[*rpc.Error](q.err); said && !unheard(q.err) && !rpc.IsCode(q.err, libvirt.ErrOperationTimeout) {
 		// It is off, say. What libvirt says about that is told from the state.

@@ -113,11 +113,11 @@ func (v *vm) checkSaved(ctx context.Context) error {
 
 // ask asks libvirt for the domain's state and the reason for it.
 func (v *vm) ask(ctx context.Context) (state, reason int32, err error) {
-	both, err := get(ctx, v, "asking for the state", func(l *libvirt.Libvirt, dom libvirt.Domain) (both [2]int32, err error) {
-		both[0], both[1], err = l.DomainGetState(dom, 0)
-		return both, err
+	err = v.call(ctx, func(dom libvirt.Domain) (err error) {
+		state, reason, err = v.d.client.State(ctx, "asking for the state", dom)
+		return err
 	})
-	return both[0], both[1], err
+	return state, reason, err
 }
 
 // stateContext bounds a question to libvirt, so that there is an answer before the caller's own time is over.

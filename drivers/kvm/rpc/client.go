@@ -104,16 +104,17 @@ func (c *Client) URI() string { return c.target.name }
 // documentation). A writer that f gives to a call with a stream must neither block nor fail. Do
 // returns an [*Error], or what f returned where that has nothing to do with libvirt.
 func (c *Client) Do(ctx context.Context, what string, f func(*libvirt.Libvirt) error) error {
-	return c.do(ctx, what, c.short, c.o.CallTimeout, f)
+	return c.do(ctx, what, c.short, c.o.CallTimeout, byLibrary(f))
 }
 
 // DoLong is [Client.Do] for calls that take long, because libvirt works on a machine for them: revert, create,
 // destroy, dump, shut down. However many are under way, short calls do not wait for them.
 func (c *Client) DoLong(ctx context.Context, what string, f func(*libvirt.Libvirt) error) error {
-	return c.do(ctx, what, c.long, 10*c.o.CallTimeout, f)
+	return c.do(ctx, what, c.long, 10*c.o.CallTimeout, byLibrary(f))
 }
 
-func (c *Client) do(ctx context.Context, what string, p *pool, timeout time.Duration, f func(*libvirt.Libvirt) error) error {
+// do takes a seat and has f use it, and does so again where the connection ended before anything can have been changed.
+func (c *Client) do(ctx context.Context, what string, p *pool, timeout time.Duration, f func(context.Context, *seat) (*use, error)) error {
 	if err := ctx.Err(); err != nil {
 		return &Error{What: what, Err: overdue(ctx, "beginning")}
 	}
@@ -127,7 +128,7 @@ func (c *Client) do(ctx context.Context, what string, p *pool, timeout time.Dura
 		if err != nil {
 			return &Error{What: what, Err: err}
 		}
-		u, err := s.run(ctx, c.o.Probe, f)
+		u, err := s.use(ctx, f)
 		if err == nil {
 			return nil
 		}

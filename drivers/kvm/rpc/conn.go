@@ -406,6 +406,11 @@ func (c *conn) call(ctx context.Context, number uint32, payload []byte) ([]byte,
 	case a := <-p.reply:
 		return a.payload, a.err
 	case <-ctx.Done():
+		c.mu.Lock()
+		if c.pending[serial] == p {
+			p.reply = nil // its answer is for nobody
+		}
+		c.mu.Unlock()
 		return nil, overdue(ctx, "waiting for the answer to "+p.procedure.name)
 	}
 }

@@ -1,6 +1,6 @@
 // Package rpc makes calls to a libvirt daemon that end when they should.
 //
-// The calls themselves are those of github.com/digitalocean/go-libvirt. That library has no contexts, trusts
+// The calls themselves are those of github.com/digitalocean/go-libvirt, but for [Client.State]. That library has no contexts, trusts
 // every byte that the daemon sends, and waits without end on a daemon that has fallen silent. A [Client]
 // stands around it:
 //

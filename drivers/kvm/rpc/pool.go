@@ -31,11 +31,11 @@ type member struct {
 	spare []*lane // lanes that are not
 }
 
-// A seat is a lane that is held for one function.
+// A seat is a place on a connection that is held for one function.
 type seat struct {
 	pool *pool
 	conn *member
-	lane *lane
+	lane *lane // nil while the library is not needed
 }
 
 func newPool(c *Client, kind string, most int) *pool {
@@ -47,7 +47,7 @@ func (p *pool) wake() {
 	p.changed = make(chan struct{})
 }
 
-// take gets a lane on the connection that has the least to do, and connects where none has a place.
+// take gets a place on the connection that has the least to do, and connects where none has a place.
 func (p *pool) take(ctx context.Context) (*seat, error) {
 	for {
 		p.mu.Lock()
@@ -65,20 +65,8 @@ func (p *pool) take(ctx context.Context) (*seat, error) {
 		}
 		if best != nil {
 			best.taken++
-			s := &seat{pool: p, conn: best}
-			if n := len(best.spare); n > 0 {
-				s.lane, best.spare = best.spare[n-1], best.spare[:n-1]
-			}
 			p.mu.Unlock()
-			if s.lane == nil {
-				l, err := newLane(best.conn)
-				if err != nil {
-					s.leave()
-					return nil, err
-				}
-				s.lane = l
-			}
-			return s, nil
+			return &seat{pool: p, conn: best}, nil
 		}
 		if len(p.members)+p.opening < p.most {
 			p.opening++
@@ -155,13 +143,39 @@ func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, func() { stop(); cancel() }
 }
 
-// run runs f on the lane, and gives the seat back.
-func (s *seat) run(ctx context.Context, probe time.Duration, f func(*libvirt.Libvirt) error) (*use, error) {
-	u := s.lane.begin()
+// byLibrary is a use of a seat: f runs on its lane.
+func byLibrary(f func(*libvirt.Libvirt) error) func(context.Context, *seat) (*use, error) {
+	return func(ctx context.Context, s *seat) (*use, error) { return s.run(ctx, f) }
+}
+
+// use has f use the seat, and gives it back.
+func (s *seat) use(ctx context.Context, f func(context.Context, *seat) (*use, error)) (*use, error) {
 	defer s.leave()
+	return f(ctx, s)
+}
+
+// ready sees to it that the seat has a lane.
+func (s *seat) ready() (err error) {
+	s.pool.mu.Lock()
+	if n := len(s.conn.spare); n > 0 {
+		s.lane, s.conn.spare = s.conn.spare[n-1], s.conn.spare[:n-1]
+	}
+	s.pool.mu.Unlock()
+	if s.lane == nil {
+		s.lane, err = newLane(s.conn.conn)
+	}
+	return err
+}
+
+// run runs f on a lane.
+func (s *seat) run(ctx context.Context, f func(*libvirt.Libvirt) error) (*use, error) {
+	if err := s.ready(); err != nil {
+		return &use{}, err
+	}
+	u := s.lane.begin()
 	stop := context.AfterFunc(ctx, func() {
 		s.lane.end(errStopped)
-		s.conn.suspect(probe)
+		s.conn.suspect(s.pool.c.o.Probe)
 	})
 	err := f(s.lane.lib)
 	stop()

@@ -124,9 +124,7 @@ func reply(nc net.Conn, call *packet, payload []byte) {
 	nc.Write(p.bytes())
 }
 
-// procDomainGetState is 212; its answer is two numbers.
-const procDomainGetState = 212
-
+// goodState answers DomainGetState with running (1) and its reason unpaused (5).
 func goodState(nc net.Conn, call *packet) bool {
 	switch call.procedure {
 	case procDomainGetState:
@@ -135,14 +133,6 @@ func goodState(nc net.Conn, call *packet) bool {
 		reply(nc, call, appendText(nil, "QEMU"))
 	}
 	return true
-}
-
-func state(ctx context.Context, c *Client) (state, reason int32, err error) {
-	err = c.Do(ctx, "ask for the state of a", func(l *libvirt.Libvirt) (err error) {
-		state, reason, err = l.DomainGetState(libvirt.Domain{Name: "a"}, 0)
-		return err
-	})
-	return state, reason, err
 }
 
 func number(n ...uint32) (b []byte) {
@@ -155,69 +145,71 @@ func number(n ...uint32) (b []byte) {
 // Each of these came out of a daemon that is broken, hostile or none; go-libvirt alone panics, hangs, or answers
 // zeros for most of them.
 func TestWhatIsNotTheProtocolEndsTheConnectionWithAnErrorThatSaysWhatCame(t *testing.T) {
-	good := []byte{0, 0, 0, 1, 0, 0, 0, 5}
-	change := func(f func(*packet)) func(*packet) []byte {
-		return func(call *packet) []byte {
-			p := *call
-			p.kind, p.payload = typeReply, good
-			f(&p)
-			return p.bytes()
+	eachWay(t, func(t *testing.T, state asker) {
+		good := []byte{0, 0, 0, 1, 0, 0, 0, 5}
+		change := func(f func(*packet)) func(*packet) []byte {
+			return func(call *packet) []byte {
+				p := *call
+				p.kind, p.payload = typeReply, good
+				f(&p)
+				return p.bytes()
+			}
 		}
-	}
-	raw := func(b ...byte) func(*packet) []byte { return func(*packet) []byte { return b } }
-	for _, tt := range []struct {
-		name string
-		send func(call *packet) []byte
-		want string
-	}{
-		{"a length of 4", raw(0, 0, 0, 4, 0, 0, 0, 0), "a length of 4"},
-		{"a length of 0", raw(0, 0, 0, 0), "a length of 0"},
-		{"a length of 27", raw(0, 0, 0, 27), "a length of 27"},
-		{"a length of 4 GiB", raw(255, 255, 255, 255), "a length of 4294967295"},
-		{"a length above 32 MiB", raw(2, 0, 0, 5), "a length of 33554437"},
-		{"a text", raw([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")...), "a length of 1213486160"},
-		{"another program", change(func(p *packet) { p.program++ }), "another procedure"},
-		{"an unknown program", change(func(p *packet) { p.program = 7 }), "unknown program"},
-		{"another version", change(func(p *packet) { p.version = 2 }), "unknown program or version"},
-		{"another procedure", change(func(p *packet) { p.procedure = 213 }), "another procedure"},
-		{"an unknown serial", change(func(p *packet) { p.serial += 1000 }), "an answer to no call"},
-		{"a negative serial", change(func(p *packet) { p.serial = -1 }), "an answer to no call"},
-		{"a call to the client", change(func(p *packet) { p.kind = typeCall }), "a type that is not for a client"},
-		{"descriptors", change(func(p *packet) { p.kind = 5 }), "a type that is not for a client"},
-		{"a stream that nobody opened", change(func(p *packet) { p.kind = typeStream }), "out of order"},
-		{"an unknown status", change(func(p *packet) { p.status = 3 }), "unknown status"},
-		{"an answer that goes on", change(func(p *packet) { p.status = statusContinue }), "neither good nor an error"},
-		{"an event with the number of a call", change(func(p *packet) { p.kind = typeEvent }), "an event with the number of a call"},
-		{"an answer without its payload", change(func(p *packet) { p.payload = nil }), "it ends too early"},
-		{"an answer with half of its payload", change(func(p *packet) { p.payload = good[:6] }), "Reason: it ends too early"},
-		{"an answer with more than its payload", change(func(p *packet) { p.payload = append(good, 0, 0, 0, 0) }), "4 bytes too many"},
-		{"an error without a payload", change(func(p *packet) { p.status, p.payload = statusError, nil }), "malformed error"},
-		{"an error with an endless text", change(func(p *packet) {
-			p.status, p.payload = statusError, number(42, 10, 1, 0xffffffff)
-		}), "malformed error"},
-		{"an error with the number of success", change(func(p *packet) {
-			p.status, p.payload = statusError, number(0, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0)
-		}), "the number of success"},
-		{"a malformed event", change(func(p *packet) {
-			p.kind, p.procedure, p.payload = typeEvent, procEventLifecycle, number(1, 0x7fffffff)
-		}), "malformed event"},
-		{"a keepalive that is none", change(func(p *packet) { p.program = keepaliveProgram }), "keepalive"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s := serve(t, func(nc net.Conn, call *packet) bool {
-				nc.Write(tt.send(call))
-				return true
+		raw := func(b ...byte) func(*packet) []byte { return func(*packet) []byte { return b } }
+		for _, tt := range []struct {
+			name string
+			send func(call *packet) []byte
+			want string
+		}{
+			{"a length of 4", raw(0, 0, 0, 4, 0, 0, 0, 0), "a length of 4"},
+			{"a length of 0", raw(0, 0, 0, 0), "a length of 0"},
+			{"a length of 27", raw(0, 0, 0, 27), "a length of 27"},
+			{"a length of 4 GiB", raw(255, 255, 255, 255), "a length of 4294967295"},
+			{"a length above 32 MiB", raw(2, 0, 0, 5), "a length of 33554437"},
+			{"a text", raw([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")...), "a length of 1213486160"},
+			{"another program", change(func(p *packet) { p.program++ }), "another procedure"},
+			{"an unknown program", change(func(p *packet) { p.program = 7 }), "unknown program"},
+			{"another version", change(func(p *packet) { p.version = 2 }), "unknown program or version"},
+			{"another procedure", change(func(p *packet) { p.procedure = 213 }), "another procedure"},
+			{"an unknown serial", change(func(p *packet) { p.serial += 1000 }), "an answer to no call"},
+			{"a negative serial", change(func(p *packet) { p.serial = -1 }), "an answer to no call"},
+			{"a call to the client", change(func(p *packet) { p.kind = typeCall }), "a type that is not for a client"},
+			{"descriptors", change(func(p *packet) { p.kind = 5 }), "a type that is not for a client"},
+			{"a stream that nobody opened", change(func(p *packet) { p.kind = typeStream }), "out of order"},
+			{"an unknown status", change(func(p *packet) { p.status = 3 }), "unknown status"},
+			{"an answer that goes on", change(func(p *packet) { p.status = statusContinue }), "neither good nor an error"},
+			{"an event with the number of a call", change(func(p *packet) { p.kind = typeEvent }), "an event with the number of a call"},
+			{"an answer without its payload", change(func(p *packet) { p.payload = nil }), "it ends too early"},
+			{"an answer with half of its payload", change(func(p *packet) { p.payload = good[:6] }), "Reason: it ends too early"},
+			{"an answer with more than its payload", change(func(p *packet) { p.payload = append(good, 0, 0, 0, 0) }), "4 bytes too many"},
+			{"an error without a payload", change(func(p *packet) { p.status, p.payload = statusError, nil }), "malformed error"},
+			{"an error with an endless text", change(func(p *packet) {
+				p.status, p.payload = statusError, number(42, 10, 1, 0xffffffff)
+			}), "malformed error"},
+			{"an error with the number of success", change(func(p *packet) {
+				p.status, p.payload = statusError, number(0, 10, 0, 2, 0, 0, 0, 0, 0, 0, 0)
+			}), "the number of success"},
+			{"a malformed event", change(func(p *packet) {
+				p.kind, p.procedure, p.payload = typeEvent, procEventLifecycle, number(1, 0x7fffffff)
+			}), "malformed event"},
+			{"a keepalive that is none", change(func(p *packet) { p.program = keepaliveProgram }), "keepalive"},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				s := serve(t, func(nc net.Conn, call *packet) bool {
+					nc.Write(tt.send(call))
+					return true
+				})
+				c := s.client(Options{CallTimeout: 20 * time.Second})
+				_, _, err := state(t.Context(), c)
+				if !errors.Is(err, ErrProtocol) || !errors.Is(err, ErrDisconnected) || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("the error is %v; want one of ErrProtocol with %q", err, tt.want)
+				}
+				if n := s.connections.Load(); n != 1 {
+					t.Errorf("%d connections; what a daemon sent wrong once is not asked for again", n)
+				}
 			})
-			c := s.client(Options{CallTimeout: 20 * time.Second})
-			_, _, err := state(t.Context(), c)
-			if !errors.Is(err, ErrProtocol) || !errors.Is(err, ErrDisconnected) || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("the error is %v; want one of ErrProtocol with %q", err, tt.want)
-			}
-			if n := s.connections.Load(); n != 1 {
-				t.Errorf("%d connections; what a daemon sent wrong once is not asked for again", n)
-			}
-		})
-	}
+		}
+	})
 }
 
 // A count of 2³¹ elements in a few bytes makes the library's decoder allocate 100 GB.
@@ -237,75 +229,81 @@ func TestAListThatIsLongerThanItsPacketIsRefused(t *testing.T) {
 }
 
 func TestASecondAnswerEndsTheConnectionAndNotTheCall(t *testing.T) {
-	var calls atomic.Int32
-	s := serve(t, func(nc net.Conn, call *packet) bool {
-		goodState(nc, call)
-		if calls.Add(1) == 1 {
+	eachWay(t, func(t *testing.T, state asker) {
+		var calls atomic.Int32
+		s := serve(t, func(nc net.Conn, call *packet) bool {
 			goodState(nc, call)
+			if calls.Add(1) == 1 {
+				goodState(nc, call)
+			}
+			return true
+		})
+		c := s.client(Options{})
+		// The first answer is right. The second may have ended the connection before the library took the first.
+		for range 3 {
+			if st, reason, err := state(t.Context(), c); (err != nil || st != 1 || reason != 5) && !errors.Is(err, ErrProtocol) {
+				t.Errorf("state %d, %d, %v; want 1, 5", st, reason, err)
+			}
 		}
-		return true
+		if st, reason, err := state(t.Context(), c); err != nil || st != 1 || reason != 5 {
+			t.Errorf("afterwards: state %d, %d, %v; want 1, 5", st, reason, err)
+		}
 	})
-	c := s.client(Options{})
-	// The first answer is right. The second may have ended the connection before the library took the first.
-	for range 3 {
-		if st, reason, err := state(t.Context(), c); (err != nil || st != 1 || reason != 5) && !errors.Is(err, ErrProtocol) {
-			t.Errorf("state %d, %d, %v; want 1, 5", st, reason, err)
-		}
-	}
-	if st, reason, err := state(t.Context(), c); err != nil || st != 1 || reason != 5 {
-		t.Errorf("afterwards: state %d, %d, %v; want 1, 5", st, reason, err)
-	}
 }
 
 func TestADaemonThatDropsAtAnyPointIsAnErrorAndTheNextCallConnectsAgain(t *testing.T) {
-	whole := func(call *packet) []byte {
-		p := *call
-		p.kind, p.payload = typeReply, []byte{0, 0, 0, 1, 0, 0, 0, 5}
-		return p.bytes()
-	}
-	for cut := range 36 {
-		var drop atomic.Bool
-		drop.Store(true)
-		s := serve(t, func(nc net.Conn, call *packet) bool {
-			if !drop.Load() {
-				return goodState(nc, call)
+	eachWay(t, func(t *testing.T, state asker) {
+		whole := func(call *packet) []byte {
+			p := *call
+			p.kind, p.payload = typeReply, []byte{0, 0, 0, 1, 0, 0, 0, 5}
+			return p.bytes()
+		}
+		for cut := range 36 {
+			var drop atomic.Bool
+			drop.Store(true)
+			s := serve(t, func(nc net.Conn, call *packet) bool {
+				if !drop.Load() {
+					return goodState(nc, call)
+				}
+				nc.Write(whole(call)[:cut])
+				return false
+			})
+			c := s.client(Options{})
+			if _, _, err := state(t.Context(), c); !errors.Is(err, ErrDisconnected) || errors.Is(err, ErrProtocol) {
+				t.Fatalf("after %d bytes: %v", cut, err)
 			}
-			nc.Write(whole(call)[:cut])
-			return false
-		})
-		c := s.client(Options{})
-		if _, _, err := state(t.Context(), c); !errors.Is(err, ErrDisconnected) || errors.Is(err, ErrProtocol) {
-			t.Fatalf("after %d bytes: %v", cut, err)
+			if n := s.connections.Load(); n != 2 {
+				t.Errorf("after %d bytes there were %d connections; want 2, as a state may be asked for twice", cut, n)
+			}
+			drop.Store(false)
+			if st, _, err := state(t.Context(), c); err != nil || st != 1 {
+				t.Errorf("afterwards: %d, %v", st, err)
+			}
 		}
-		if n := s.connections.Load(); n != 2 {
-			t.Errorf("after %d bytes there were %d connections; want 2, as a state may be asked for twice", cut, n)
-		}
-		drop.Store(false)
-		if st, _, err := state(t.Context(), c); err != nil || st != 1 {
-			t.Errorf("afterwards: %d, %v", st, err)
-		}
-	}
+	})
 }
 
 func TestADaemonThatDropsWhileItOpensIsAnError(t *testing.T) {
-	for _, procedure := range []uint32{procAuthList, procConnectOpen} {
-		for _, said := range []bool{false, true} {
-			s := serve(t, goodState)
-			s.opening = func(nc net.Conn, call *packet) (bool, bool) {
-				if call.procedure != procedure {
-					return false, true
+	eachWay(t, func(t *testing.T, state asker) {
+		for _, procedure := range []uint32{procAuthList, procConnectOpen} {
+			for _, said := range []bool{false, true} {
+				s := serve(t, goodState)
+				s.opening = func(nc net.Conn, call *packet) (bool, bool) {
+					if call.procedure != procedure {
+						return false, true
+					}
+					if said && procedure == procConnectOpen {
+						reply(nc, call, nil)
+					}
+					return true, false
 				}
-				if said && procedure == procConnectOpen {
-					reply(nc, call, nil)
+				_, _, err := state(t.Context(), s.client(Options{}))
+				if !errors.Is(err, ErrDisconnected) {
+					t.Errorf("dropped at procedure %d (answered: %v): %v", procedure, said, err)
 				}
-				return true, false
-			}
-			_, _, err := state(t.Context(), s.client(Options{}))
-			if !errors.Is(err, ErrDisconnected) {
-				t.Errorf("dropped at procedure %d (answered: %v): %v", procedure, said, err)
 			}
 		}
-	}
+	})
 }
 
 func TestACallThatMayHaveBeenCarriedOutIsNotMadeAgain(t *testing.T) {
@@ -326,118 +324,126 @@ func TestACallThatMayHaveBeenCarriedOutIsNotMadeAgain(t *testing.T) {
 }
 
 func TestASilentDaemonEndsNoWaitButItsOwn(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		opening bool
-	}{{"from the first byte", true}, {"once it is open", false}} {
-		t.Run(tt.name, func(t *testing.T) {
-			s := serve(t, func(net.Conn, *packet) bool { return true })
-			if tt.opening {
-				s.opening = func(net.Conn, *packet) (bool, bool) { return true, true }
-			}
-			c := s.client(Options{})
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			began := time.Now()
-			_, _, err := state(ctx, c)
-			if !errors.Is(err, ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 5*time.Second {
-				t.Errorf("after %v: %v", time.Since(began), err)
-			}
-			// A call that is under way while the client is closed ends too.
-			ended := make(chan error, 1)
-			go func() {
-				_, _, err := state(t.Context(), c)
-				ended <- err
-			}()
-			time.Sleep(20 * time.Millisecond) // so that it is under way, mostly; the result is the same if not
-			c.Close()
-			select {
-			case err := <-ended:
-				if !errors.Is(err, ErrClosed) {
-					t.Errorf("a call that Close ended says %v", err)
+	eachWay(t, func(t *testing.T, state asker) {
+		for _, tt := range []struct {
+			name    string
+			opening bool
+		}{{"from the first byte", true}, {"once it is open", false}} {
+			t.Run(tt.name, func(t *testing.T) {
+				s := serve(t, func(net.Conn, *packet) bool { return true })
+				if tt.opening {
+					s.opening = func(net.Conn, *packet) (bool, bool) { return true, true }
 				}
-			case <-time.After(10 * time.Second):
-				t.Fatal("a call outlives Close")
-			}
-		})
-	}
+				c := s.client(Options{})
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				began := time.Now()
+				_, _, err := state(ctx, c)
+				if !errors.Is(err, ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 5*time.Second {
+					t.Errorf("after %v: %v", time.Since(began), err)
+				}
+				// A call that is under way while the client is closed ends too.
+				ended := make(chan error, 1)
+				go func() {
+					_, _, err := state(t.Context(), c)
+					ended <- err
+				}()
+				time.Sleep(20 * time.Millisecond) // so that it is under way, mostly; the result is the same if not
+				c.Close()
+				select {
+				case err := <-ended:
+					if !errors.Is(err, ErrClosed) {
+						t.Errorf("a call that Close ended says %v", err)
+					}
+				case <-time.After(10 * time.Second):
+					t.Fatal("a call outlives Close")
+				}
+			})
+		}
+	})
 }
 
 // Only the slow call is lost: the probe is answered, so the others go on upon the same connection.
 func TestASlowCallIsAbandonedAndItsConnectionLivesOn(t *testing.T) {
-	release := make(chan struct{})
-	var slow atomic.Bool
-	slow.Store(true)
-	s := serve(t, func(nc net.Conn, call *packet) bool {
-		if call.procedure == procDomainGetState && slow.Swap(false) {
-			go func() {
-				<-release
-				reply(nc, call, []byte{0, 0, 0, 3, 0, 0, 0, 3}) // a late answer, and another one than the next call's
-			}()
-			return true
+	eachWay(t, func(t *testing.T, state asker) {
+		release := make(chan struct{})
+		var slow atomic.Bool
+		slow.Store(true)
+		s := serve(t, func(nc net.Conn, call *packet) bool {
+			if call.procedure == procDomainGetState && slow.Swap(false) {
+				go func() {
+					<-release
+					reply(nc, call, []byte{0, 0, 0, 3, 0, 0, 0, 3}) // a late answer, and another one than the next call's
+				}()
+				return true
+			}
+			return goodState(nc, call)
+		})
+		c := s.client(Options{Probe: 10 * time.Second})
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, _, err := state(ctx, c); !errors.Is(err, ErrTimeout) {
+			t.Fatalf("the slow call: %v", err)
 		}
-		return goodState(nc, call)
+		for i := range 20 {
+			if i == 10 {
+				close(release)
+			}
+			if st, reason, err := state(t.Context(), c); err != nil || st != 1 || reason != 5 {
+				t.Fatalf("another call: %d, %d, %v", st, reason, err)
+			}
+		}
+		if n := s.connections.Load(); n != 1 {
+			t.Errorf("there were %d connections; want the one", n)
+		}
 	})
-	c := s.client(Options{Probe: 10 * time.Second})
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, _, err := state(ctx, c); !errors.Is(err, ErrTimeout) {
-		t.Fatalf("the slow call: %v", err)
-	}
-	for i := range 20 {
-		if i == 10 {
-			close(release)
-		}
-		if st, reason, err := state(t.Context(), c); err != nil || st != 1 || reason != 5 {
-			t.Fatalf("another call: %d, %d, %v", st, reason, err)
-		}
-	}
-	if n := s.connections.Load(); n != 1 {
-		t.Errorf("there were %d connections; want the one", n)
-	}
 }
 
 func TestAConnectionOnWhichTheProbeFailsIsGivenUp(t *testing.T) {
-	var deaf atomic.Pointer[net.Conn]
-	s := serve(t, func(nc net.Conn, call *packet) bool {
-		deaf.CompareAndSwap(nil, &nc)
-		return *deaf.Load() == nc || goodState(nc, call)
+	eachWay(t, func(t *testing.T, state asker) {
+		var deaf atomic.Pointer[net.Conn]
+		s := serve(t, func(nc net.Conn, call *packet) bool {
+			deaf.CompareAndSwap(nil, &nc)
+			return *deaf.Load() == nc || goodState(nc, call)
+		})
+		c := s.client(Options{Probe: 50 * time.Millisecond})
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if _, _, err := state(ctx, c); !errors.Is(err, ErrTimeout) {
+			t.Fatalf("the call on the deaf connection: %v", err)
+		}
+		// This one is made upon the deaf connection too, or a new one, and again when the former is given up.
+		if st, _, err := state(t.Context(), c); err != nil || st != 1 {
+			t.Errorf("the next call: %d, %v", st, err)
+		}
+		if n := s.connections.Load(); n != 2 {
+			t.Errorf("there were %d connections; want 2", n)
+		}
 	})
-	c := s.client(Options{Probe: 50 * time.Millisecond})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, _, err := state(ctx, c); !errors.Is(err, ErrTimeout) {
-		t.Fatalf("the call on the deaf connection: %v", err)
-	}
-	// This one is made upon the deaf connection too, or a new one, and again when the former is given up.
-	if st, _, err := state(t.Context(), c); err != nil || st != 1 {
-		t.Errorf("the next call: %d, %v", st, err)
-	}
-	if n := s.connections.Load(); n != 2 {
-		t.Errorf("there were %d connections; want 2", n)
-	}
 }
 
 // A machine that libvirt cannot tell the state of, because its process is not reaped, keeps four places of a connection at most.
 func TestCallsThatAreNeverAnsweredDoNotUseUpTheClient(t *testing.T) {
-	s := serve(t, func(nc net.Conn, call *packet) bool {
-		return call.procedure == procDomainGetState && strings.Contains(string(call.payload), "stuck") || goodState(nc, call)
-	})
-	c := s.client(Options{})
-	for range 5 * callsOfConnection * shortConnections {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		err := c.Do(ctx, "ask for the state of stuck", func(l *libvirt.Libvirt) error {
-			_, _, err := l.DomainGetState(libvirt.Domain{Name: "stuck"}, 0)
-			return err
+	eachWay(t, func(t *testing.T, state asker) {
+		s := serve(t, func(nc net.Conn, call *packet) bool {
+			return call.procedure == procDomainGetState && strings.Contains(string(call.payload), "stuck") || goodState(nc, call)
 		})
-		cancel()
-		if !errors.Is(err, ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatal(err)
+		c := s.client(Options{})
+		for range 5 * callsOfConnection * shortConnections {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			err := c.Do(ctx, "ask for the state of stuck", func(l *libvirt.Libvirt) error {
+				_, _, err := l.DomainGetState(libvirt.Domain{Name: "stuck"}, 0)
+				return err
+			})
+			cancel()
+			if !errors.Is(err, ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(err)
+			}
 		}
-	}
-	if st, _, err := state(t.Context(), c); err != nil || st != 1 {
-		t.Errorf("the state of another machine: %d, %v", st, err)
-	}
+		if st, _, err := state(t.Context(), c); err != nil || st != 1 {
+			t.Errorf("the state of another machine: %d, %v", st, err)
+		}
+	})
 }
 
 // When a function is overdue it can call nothing more, so that nothing happens after its caller was told.
@@ -464,102 +470,108 @@ func TestAnAbandonedFunctionCallsNothingMore(t *testing.T) {
 }
 
 func TestFiftyStatesDoNotWaitForFiveDumps(t *testing.T) {
-	release := make(chan struct{})
-	var dumps atomic.Int32
-	begun := make(chan struct{}, 16)
-	s := serve(t, func(nc net.Conn, call *packet) bool {
-		if lookup(call.program, call.procedure).name != "DomainCoreDumpWithFormat" {
-			return goodState(nc, call)
+	eachWay(t, func(t *testing.T, state asker) {
+		release := make(chan struct{})
+		var dumps atomic.Int32
+		begun := make(chan struct{}, 16)
+		s := serve(t, func(nc net.Conn, call *packet) bool {
+			if lookup(call.program, call.procedure).name != "DomainCoreDumpWithFormat" {
+				return goodState(nc, call)
+			}
+			dumps.Add(1)
+			begun <- struct{}{}
+			go func() {
+				<-release
+				reply(nc, call, nil)
+			}()
+			return true
+		})
+		c := s.client(Options{})
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				if err := c.DoLong(t.Context(), "dump", func(l *libvirt.Libvirt) error {
+					return l.DomainCoreDumpWithFormat(libvirt.Domain{}, "/x", 0, 0)
+				}); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-		dumps.Add(1)
-		begun <- struct{}{}
-		go func() {
-			<-release
-			reply(nc, call, nil)
-		}()
-		return true
+		for range 5 {
+			<-begun
+		}
+		var states sync.WaitGroup
+		for range 50 {
+			states.Go(func() {
+				if st, _, err := state(t.Context(), c); err != nil || st != 1 {
+					t.Errorf("%d, %v", st, err)
+				}
+			})
+		}
+		states.Wait()
+		close(release)
+		wg.Wait()
 	})
-	c := s.client(Options{})
-	var wg sync.WaitGroup
-	for range 5 {
-		wg.Go(func() {
-			if err := c.DoLong(t.Context(), "dump", func(l *libvirt.Libvirt) error {
-				return l.DomainCoreDumpWithFormat(libvirt.Domain{}, "/x", 0, 0)
-			}); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	for range 5 {
-		<-begun
-	}
-	var states sync.WaitGroup
-	for range 50 {
-		states.Go(func() {
-			if st, _, err := state(t.Context(), c); err != nil || st != 1 {
-				t.Errorf("%d, %v", st, err)
-			}
-		})
-	}
-	states.Wait()
-	close(release)
-	wg.Wait()
 }
 
 func TestAnUnauthorisedUserIsToldWhatToDo(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		opening func(nc net.Conn, call *packet) (bool, bool)
-		want    string
-	}{
-		{"SASL alone", func(nc net.Conn, call *packet) (bool, bool) {
-			reply(nc, call, number(1, authSASL))
-			return true, true
-		}, "auth_unix_rw"},
-		{"polkit refuses", func(nc net.Conn, call *packet) (bool, bool) {
-			if call.procedure == procAuthList {
-				reply(nc, call, number(1, authPolkit))
+	eachWay(t, func(t *testing.T, state asker) {
+		for _, tt := range []struct {
+			name    string
+			opening func(nc net.Conn, call *packet) (bool, bool)
+			want    string
+		}{
+			{"SASL alone", func(nc net.Conn, call *packet) (bool, bool) {
+				reply(nc, call, number(1, authSASL))
 				return true, true
+			}, "auth_unix_rw"},
+			{"polkit refuses", func(nc net.Conn, call *packet) (bool, bool) {
+				if call.procedure == procAuthList {
+					reply(nc, call, number(1, authPolkit))
+					return true, true
+				}
+				p := *call
+				p.kind, p.status = typeReply, statusError
+				p.payload = append(appendText(number(45, 7, 1), "authentication failed: no agent"), number(2, 0, 0, 0, 0, 0, 0, 0)...)
+				nc.Write(p.bytes())
+				return true, true
+			}, "no agent"},
+		} {
+			s := serve(t, goodState)
+			s.opening = tt.opening
+			_, _, err := state(t.Context(), s.client(Options{}))
+			if !errors.Is(err, ErrUnauthorised) || !errors.Is(err, ErrDisconnected) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: %v; want ErrUnauthorised with %q", tt.name, err, tt.want)
 			}
-			p := *call
-			p.kind, p.status = typeReply, statusError
-			p.payload = append(appendText(number(45, 7, 1), "authentication failed: no agent"), number(2, 0, 0, 0, 0, 0, 0, 0)...)
-			nc.Write(p.bytes())
-			return true, true
-		}, "no agent"},
-	} {
-		s := serve(t, goodState)
-		s.opening = tt.opening
-		_, _, err := state(t.Context(), s.client(Options{}))
-		if !errors.Is(err, ErrUnauthorised) || !errors.Is(err, ErrDisconnected) || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: %v; want ErrUnauthorised with %q", tt.name, err, tt.want)
 		}
-	}
+	})
 }
 
 func TestAPingIsAnsweredAndUnknownEventsAreNobodysLoss(t *testing.T) {
-	pong := make(chan *packet, 1)
-	s := serve(t, func(nc net.Conn, call *packet) bool {
-		if call.program == keepaliveProgram {
-			pong <- call
-			return true
+	eachWay(t, func(t *testing.T, state asker) {
+		pong := make(chan *packet, 1)
+		s := serve(t, func(nc net.Conn, call *packet) bool {
+			if call.program == keepaliveProgram {
+				pong <- call
+				return true
+			}
+			nc.Write((&packet{program: keepaliveProgram, version: 1, procedure: 1, kind: typeEvent}).bytes())
+			nc.Write((&packet{program: remoteProgram, version: 1, procedure: 100000, kind: typeEvent, payload: []byte("abc")}).bytes())
+			return goodState(nc, call)
+		})
+		c := s.client(Options{})
+		if _, _, err := state(t.Context(), c); err != nil {
+			t.Fatal(err)
 		}
-		nc.Write((&packet{program: keepaliveProgram, version: 1, procedure: 1, kind: typeEvent}).bytes())
-		nc.Write((&packet{program: remoteProgram, version: 1, procedure: 100000, kind: typeEvent, payload: []byte("abc")}).bytes())
-		return goodState(nc, call)
+		select {
+		case p := <-pong:
+			if p.procedure != 2 || p.kind != typeEvent || p.serial != 0 {
+				t.Errorf("the answer to a ping is %v", p)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("a ping was not answered")
+		}
 	})
-	c := s.client(Options{})
-	if _, _, err := state(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case p := <-pong:
-		if p.procedure != 2 || p.kind != typeEvent || p.serial != 0 {
-			t.Errorf("the answer to a ping is %v", p)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("a ping was not answered")
-	}
 }
 
 func TestAWatcherThatDoesNotReadIsToldThatEventsWereLost(t *testing.T) {
