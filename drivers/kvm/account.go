@@ -20,7 +20,8 @@ import (
 var _ machinery.Accountant = (*Machinery)(nil)
 
 // Account tells of the driver's own machines that run, whoever started them, and of every runtime directory of a domain below this
-// driver's, also of machines that are not in its configuration (any more). Domains that nobody drives are not listed.
+// driver's, also of machines that are not in its configuration (any more). Domains that nobody drives are not listed. It takes one question to
+// libvirt, however many machines there are.
 func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 	const op = machinery.OpAccount
 	if err := d.begins(ctx, op); err != nil {
@@ -30,36 +31,35 @@ func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 	if err != nil {
 		return nil, fault.Fail(op, "", machinery.ErrHypervisor, err, "the runtime directory cannot be read")
 	}
+	domains, err := d.askAll(ctx, op)
+	if err != nil {
+		return nil, err
+	}
 	var runs []machinery.Run
-	seen := map[string]bool{}
+	own := map[string]bool{} // the directories of machines in the configuration
 	for _, v := range d.machines {
-		dom, _, err := v.domain(ctx)
-		if _, gone := errors.AsType[*noDomain](err); gone {
+		dom, is := domains[v.conf.Label]
+		if !is {
 			continue
 		}
-		if err != nil {
-			return nil, v.refused(ctx, op, err, "looking for the machine's domain")
-		}
-		seen[filepath.Base(d.dirOf(dom.UUID))] = true
-		run, there, err := v.account(ctx, dom.UUID)
-		if err != nil {
-			return nil, v.refused(ctx, op, err, "asking for the machine's state")
-		}
+		own[filepath.Base(d.dirOf(dom.uuid))] = true
+		run, there := v.account(dom, true)
 		if run.Configured = true; there {
 			runs = append(runs, run)
 		}
 	}
+	byUUID := make(map[libvirt.UUID]seen, len(domains))
+	for _, dom := range domains {
+		byUUID[dom.uuid] = dom
+	}
 	for _, entry := range entries {
 		uuid, is := uuidOfDir(entry.Name())
-		if !is || seen[entry.Name()] {
+		if !is || own[entry.Name()] {
 			continue
 		}
-		v := d.foundVM(uuid)
-		run, there, err := v.account(ctx, uuid)
-		if err != nil {
-			return nil, v.refused(ctx, op, err, "asking for the state of %s", entry.Name())
-		}
-		if there {
+		dom, is := byUUID[uuid]
+		dom.uuid = uuid
+		if run, there := d.foundVM(uuid).account(dom, is); there {
 			runs = append(runs, run)
 		}
 	}
@@ -87,26 +87,22 @@ func (d *Machinery) foundVM(uuid libvirt.UUID) *vm {
 	return v
 }
 
-// account is what there is of a machine; false if there is nothing. An error is of libvirt's.
-func (v *vm) account(ctx context.Context, uuid libvirt.UUID) (run machinery.Run, there bool, err error) {
-	dir := v.d.dirOf(uuid)
+// account is what there is of a machine of whose domain libvirt says this, if it has the domain; false if there is nothing.
+func (v *vm) account(dom seen, defined bool) (run machinery.Run, there bool) {
+	dir := v.d.dirOf(dom.uuid)
 	run = machinery.Run{ID: filepath.Base(dir), Machine: v.machine.Name}
-	state, reason, err := v.ask(ctx)
-	_, gone := errors.AsType[*noDomain](err)
-	switch {
-	case gone:
+	if !defined {
 		run.Status = machinery.Status{State: machinery.StatePoweroff, Reason: reasonNoDomain}
-	case err != nil:
-		return run, false, err
-	default:
-		if run.Status, err = statusOf(state, reason); err != nil {
+	} else {
+		var err error
+		if run.Status, err = statusOf(dom.state, dom.reason); err != nil {
 			run.Status = machinery.Status{State: machinery.StateError, Reason: "not known", Detail: err.Error()}
 		}
 	}
 	isOff := run.Status.State == machinery.StatePoweroff
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return run, !isOff, nil
+		return run, !isOff
 	}
 	run.Since = info.ModTime()
 	run.Owner, run.Held = rundir.Held(dir)
@@ -123,11 +119,11 @@ func (v *vm) account(ctx context.Context, uuid libvirt.UUID) (run machinery.Run,
 	run.Files = append(run.Files, dir)
 	if isOff && !run.Held {
 		run.Left = "its machine is off"
-		if gone {
+		if !defined {
 			run.Left = "libvirt has no such domain any more"
 		}
 	}
-	return run, true, nil
+	return run, true
 }
 
 // present are those of the paths at which there is something.

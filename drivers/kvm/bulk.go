@@ -20,32 +20,27 @@ func (d *Machinery) States(ctx context.Context) (map[string]machinery.Status, er
 	if err := d.begins(ctx, op); err != nil {
 		return nil, err
 	}
-	seen, err := d.allStates(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil, fault.Interrupted(op, "", ctx, "asking libvirt for the states of all machines")
-	case err != nil && unheard(err):
-		return nil, fault.Fail(op, "", machinery.ErrConnection, err, "libvirt was not heard of while it was asked for the states of all machines")
-	case err != nil:
-		return nil, fault.Fail(op, "", machinery.ErrHypervisor, err, "libvirt does not tell the states of all machines")
+	seen, err := d.askAll(ctx, op)
+	if err != nil {
+		return nil, err
 	}
 	all := make(map[string]machinery.Status, len(d.machines))
 	for _, v := range d.machines {
-		both, there := seen[v.conf.Label]
-		all[v.machine.Name] = v.statusFrom(both, there)
+		dom, there := seen[v.conf.Label]
+		all[v.machine.Name] = v.statusFrom(dom, there)
 	}
 	return all, nil
 }
 
 // statusFrom is the status of a machine of whose domain libvirt says this, if it is there.
-func (v *vm) statusFrom(both [2]int32, there bool) machinery.Status {
+func (v *vm) statusFrom(dom seen, there bool) machinery.Status {
 	if status, does := v.whatItDoes(); does {
 		return status
 	}
 	if !there {
 		return machinery.Status{State: machinery.StateError, Reason: reasonNoDomain, Detail: (&noDomain{label: v.conf.Label}).Error()}
 	}
-	status, err := statusOf(both[0], both[1])
+	status, err := statusOf(dom.state, dom.reason)
 	if err != nil {
 		return machinery.Status{}
 	}
@@ -61,8 +56,28 @@ func (v *vm) statusFrom(both [2]int32, there bool) machinery.Status {
 	return v.offAs(status, failed, unsaved)
 }
 
+// seen is what libvirt says of a domain when it is asked about all.
+type seen struct {
+	uuid          libvirt.UUID
+	state, reason int32
+}
+
+// askAll is allStates for an operation, with its error.
+func (d *Machinery) askAll(ctx context.Context, op machinery.Op) (map[string]seen, error) {
+	all, err := d.allStates(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, fault.Interrupted(op, "", ctx, "asking libvirt for the states of all machines")
+	case err != nil && unheard(err):
+		return nil, fault.Fail(op, "", machinery.ErrConnection, err, "libvirt was not heard of while it was asked for the states of all machines")
+	case err != nil:
+		return nil, fault.Fail(op, "", machinery.ErrHypervisor, err, "libvirt does not tell the states of all machines")
+	}
+	return all, nil
+}
+
 // allStates asks libvirt for the state of every domain and the reason for it, by the domains' names.
-func (d *Machinery) allStates(ctx context.Context) (map[string][2]int32, error) {
+func (d *Machinery) allStates(ctx context.Context) (map[string]seen, error) {
 	found := new([]libvirt.DomainStatsRecord)
 	err := d.client.Do(ctx, "asking for the states of all domains", func(l *libvirt.Libvirt) (err error) {
 		*found, err = l.ConnectGetAllDomainStats(nil, uint32(libvirt.DomainStatsState), 0)
@@ -71,19 +86,19 @@ func (d *Machinery) allStates(ctx context.Context) (map[string][2]int32, error) 
 	if err != nil {
 		return nil, err
 	}
-	states := make(map[string][2]int32, len(*found))
+	all := make(map[string]seen, len(*found))
 	for _, record := range *found {
-		var both [2]int32
+		dom := seen{uuid: record.Dom.UUID}
 		for _, p := range record.Params {
 			switch value, is := p.Value.I.(int32); {
 			case !is:
 			case p.Field == "state.state":
-				both[0] = value
+				dom.state = value
 			case p.Field == "state.reason":
-				both[1] = value
+				dom.reason = value
 			}
 		}
-		states[record.Dom.Name] = both
+		all[record.Dom.Name] = dom
 	}
-	return states, nil
+	return all, nil
 }

@@ -71,19 +71,19 @@ func (d *Machinery) patrol() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(d.life, d.config.CallTimeout)
-		seen, err := d.allStates(ctx)
+		all, err := d.allStates(ctx)
 		cancel()
 		if err != nil {
 			d.log.Debug("the machines could not be looked after", "error", err)
 			continue
 		}
 		for _, v := range d.machines {
-			both, there := seen[v.conf.Label]
-			switch state := libvirt.DomainState(both[0]); {
+			dom, there := all[v.conf.Label]
+			switch state := libvirt.DomainState(dom.state); {
 			case !v.idleHold():
 			case !there || state == libvirt.DomainShutoff:
 				d.watchers.Go(v.wentOff)
-			case state == libvirt.DomainPaused && libvirt.DomainPausedReason(both[1]) == libvirt.DomainPausedDump:
+			case state == libvirt.DomainPaused && libvirt.DomainPausedReason(dom.reason) == libvirt.DomainPausedDump:
 				d.watchers.Go(v.stoodStill)
 			}
 		}

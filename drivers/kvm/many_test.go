@@ -3,9 +3,11 @@
 package kvm
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,7 +34,7 @@ func many(t *testing.T, n int) *fakelibvirt.Server {
 	return server
 }
 
-// opened opens a kvm.yaml with the machines of that server, and waits until the driver hears libvirt's events: until then it makes calls by itself.
+// opened opens a kvm.yaml with the machines of that server.
 func opened(t *testing.T, server *fakelibvirt.Server) *Machinery {
 	t.Helper()
 	dir := t.TempDir()
@@ -49,12 +51,18 @@ func opened(t *testing.T, server *fakelibvirt.Server) *Machinery {
 	must(t, err)
 	t.Cleanup(func() { must(t, m.Close()) })
 	d := m.(*Machinery)
+	hears(t, d)
+	return d
+}
+
+// hears waits until the driver hears libvirt's events: until then it makes calls by itself.
+func hears(t *testing.T, d *Machinery) {
+	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !d.hearing.Load(); time.Sleep(time.Millisecond) { // nothing tells of it
 		if time.Now().After(deadline) {
 			t.Fatal("the driver does not hear libvirt's events")
 		}
 	}
-	return d
 }
 
 // procedures are the names of the calls that the server has had.
@@ -108,6 +116,56 @@ func TestTheStatesOfAThousandMachinesAreOneCall(t *testing.T) {
 		}
 		if all[m.Name].State != want {
 			t.Fatalf("%s is %s (%s); want %s", m.Name, all[m.Name], all[m.Name].Detail, want)
+		}
+	}
+}
+
+func TestTheAccountOfAThousandMachinesIsOneCall(t *testing.T) {
+	server := many(t, 1000)
+	for i, domain := range server.Domains() {
+		if i%100 == 0 {
+			must(t, domain.Start())
+		}
+	}
+	d := opened(t, server)
+	server.ForgetCalls()
+	runs, err := d.Account(limit(t))
+	must(t, err)
+	if calls := procedures(server); len(calls) != 1 {
+		t.Errorf("libvirt got %d calls: %q", len(calls), calls[:min(len(calls), 30)])
+	}
+	if len(runs) != 10 {
+		t.Errorf("%d machines run; want 10", len(runs))
+	}
+	for i, run := range runs {
+		if want := fmt.Sprintf("m%d", 100*i); run.Machine != want || run.Status.State != machinery.StateRunning || !run.Configured || run.Held || run.Left != "" {
+			t.Errorf("%+v; want %s, running and held by nobody", run, want)
+		}
+	}
+}
+
+func TestARestoreAndAStopAreLibvirtsOwnAndAFewQuestions(t *testing.T) {
+	server, config := newFake(t, fakelibvirt.Options{})
+	d, err := New(limit(t), config, machinery.Options{})
+	must(t, err)
+	defer d.Close()
+	hears(t, d)
+	// Both have a connection for long calls, which is made once.
+	must(t, d.RestoreStart(limit(t), "a"))
+	must(t, d.Stop(limit(t), "a"))
+	for _, c := range []struct {
+		what string
+		do   func(context.Context, string) error
+		want []string
+	}{
+		{"a restore", d.RestoreStart, []string{"DomainGetState", "DomainSnapshotCurrent", "DomainSnapshotGetXMLDesc", "DomainRevertToSnapshot", "DomainGetState"}},
+		{"a stop", d.Stop, []string{"DomainGetState", "DomainDestroyFlags"}},
+	} {
+		server.ForgetCalls()
+		must(t, c.do(limit(t), "a"))
+		got := slices.DeleteFunc(procedures(server), func(name string) bool { return name == "ConnectGetAllDomainStats" }) // the patrol's, which may come at any time
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s takes the calls %q; want %q", c.what, got, c.want)
 		}
 	}
 }

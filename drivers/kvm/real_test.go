@@ -264,26 +264,26 @@ func TestWhatADriverLeftIsListedAndSweptOnRequest(t *testing.T) {
 	mustState(t, s.open(), "a", machinery.StatePoweroff, "destroyed")
 }
 
-// What a driver costs beside libvirt itself. The quickest of several counts: others may be busy on the host.
+// What a driver costs beside libvirt itself; BenchmarkRestore has the figures. Others may be busy on the host, so that the quickest of several counts, and of
+// more where that is not enough: a driver that is always slower is slower all the same.
 func TestARestoreTakesAsLongAsLibvirtsOwn(t *testing.T) {
 	s := newSite(t, "qemu", conformance.MachineSpec{Name: "a"})
 	d := s.open()
-	v := d.byName["a"]
-	own, mine := time.Hour, time.Hour
-	for range 5 {
-		snap, err := v.findSnapshot(limit(t))
-		must(t, err)
+	own := s.newFloor().revert(libvirt.DomainRunning)
+	const more = 50 * time.Millisecond
+	libvirts, mine := time.Hour, time.Hour
+	for range 10 {
 		began := time.Now()
-		must(t, v.doLong(limit(t), "reverting", func(l *libvirt.Libvirt, _ libvirt.Domain) error { return l.DomainRevertToSnapshot(snap.snap, 0) }))
-		own = min(own, time.Since(began))
+		own()
+		libvirts = min(libvirts, time.Since(began))
 		must(t, d.Stop(limit(t), "a"))
 		began = time.Now()
 		must(t, d.RestoreStart(limit(t), "a"))
 		mine = min(mine, time.Since(began))
 		must(t, d.Stop(limit(t), "a"))
+		if mine <= libvirts+more {
+			return
+		}
 	}
-	t.Logf("libvirt's own revert takes %v, the driver's restore %v", own, mine)
-	if mine > own+50*time.Millisecond {
-		t.Errorf("a restore takes %v, and libvirt's own revert %v", mine, own)
-	}
+	t.Errorf("a restore takes %v, and libvirt's own revert %v", mine, libvirts)
 }
