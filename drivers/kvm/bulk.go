@@ -38,7 +38,7 @@ func (v *vm) statusFrom(dom seen, there bool) machinery.Status {
 		return status
 	}
 	if !there {
-		return machinery.Status{State: machinery.StateError, Reason: reasonNoDomain, Detail: (&noDomain{label: v.conf.Label}).Error()}
+		return v.offAs(statusGone(&noDomain{label: v.conf.Label}), nil, nil)
 	}
 	status, err := statusOf(dom.state, dom.reason)
 	if err != nil {

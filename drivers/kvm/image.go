@@ -57,35 +57,45 @@ func readImage(path string) (standing, error) {
 	return standsRunning, nil
 }
 
-// fromImage is what has to be called to restore the machine from its memory image, with an empty overlay above each of its disks, which
-// are made here.
-func (v *vm) fromImage(ctx context.Context, still bool) (begin func(*libvirt.Libvirt, libvirt.Domain) error, as standing, err error) {
+// openImage reads the memory image: the definition in it, the domain that it is of, and how the machine stands afterwards. The error is
+// *unusable if the machine cannot be restored from it.
+func (v *vm) openImage(ctx context.Context) (definition string, dom libvirt.Domain, as standing, err error) {
 	if err := v.mustBeHere("a memory image"); err != nil {
-		return nil, "", err
+		return "", dom, "", err
 	}
 	if as, err = readImage(v.conf.Memory); err != nil {
-		return nil, "", err
+		return "", dom, "", err
 	}
-	definition, err := get(ctx, v, "reading the definition in the memory image", func(l *libvirt.Libvirt, _ libvirt.Domain) (string, error) {
+	definition, err = get(ctx, v, "reading the definition in the memory image", func(l *libvirt.Libvirt, _ libvirt.Domain) (string, error) {
 		return l.DomainSaveImageGetXMLDesc(v.conf.Memory, uint32(libvirt.DomainXMLSecure))
 	})
+	_, gone := errors.AsType[*noDomain](err)
 	switch {
 	case err == nil:
-	case unheard(err):
-		return nil, "", err
+	case gone || unheard(err) || ctx.Err() != nil:
+		return "", dom, "", err
 	default:
-		return nil, "", &unusable{fmt.Errorf("the memory image %s cannot be used: %w", v.conf.Memory, err)}
+		return "", dom, "", &unusable{fmt.Errorf("the memory image %s cannot be used: %w", v.conf.Memory, err)}
 	}
 	var of domainXML
 	if err := parseXML(definition, &of); err != nil {
-		return nil, "", err
+		return "", dom, "", err
 	}
-	dom, _, err := v.domain(ctx)
-	if err != nil {
-		return nil, "", err
+	if dom, _, err = v.domain(ctx); err != nil {
+		return "", dom, "", err
 	}
 	if of.Name != v.conf.Label || of.UUID != uuidText(dom.UUID) {
-		return nil, "", &unusable{fmt.Errorf("the memory image %s is of the domain %q (%s), and the machine's is %q (%s); libvirt would start that one", v.conf.Memory, of.Name, of.UUID, v.conf.Label, uuidText(dom.UUID))}
+		return "", dom, "", &unusable{fmt.Errorf("the memory image %s is of the domain %q (%s), and the machine's is %q (%s); libvirt would start that one", v.conf.Memory, of.Name, of.UUID, v.conf.Label, uuidText(dom.UUID))}
+	}
+	return definition, dom, as, nil
+}
+
+// fromImage is what has to be called to restore the machine from its memory image, with an empty overlay above each of its disks, which
+// are made here.
+func (v *vm) fromImage(ctx context.Context, still bool) (begin func(*libvirt.Libvirt, libvirt.Domain) error, as standing, err error) {
+	definition, dom, as, err := v.openImage(ctx)
+	if err != nil {
+		return nil, "", err
 	}
 	_, overlays, err := v.overlaid(definition, dom.UUID)
 	if err == nil {

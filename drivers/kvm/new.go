@@ -83,7 +83,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		d.client.Close()
 		d.probes.Close()
 		if ctx.Err() != nil {
-			return nil, fault.Interrupted(machinery.OpOpen, "", ctx, "looking at libvirt's domains")
+			return nil, fault.Interrupted(machinery.OpOpen, "", ctx, fmt.Sprintf("waiting for libvirt (%s) to tell its domains", c.URI))
 		}
 		return refuse(machinery.ErrConnection, err, "libvirt cannot be reached by %q", c.URI)
 	}

@@ -41,7 +41,7 @@ func (v *vm) state(ctx context.Context) (machinery.Status, error) {
 	defer cancel()
 	state, reason, err := v.ask(ctx)
 	if gone, is := errors.AsType[*noDomain](err); is {
-		return machinery.Status{State: machinery.StateError, Reason: reasonNoDomain, Detail: gone.Error()}, nil
+		return v.offAs(statusGone(gone), nil, nil), nil
 	}
 	var status machinery.Status
 	if err == nil {
@@ -85,6 +85,11 @@ func (v *vm) offAs(status machinery.Status, failed, unsaved error) machinery.Sta
 	return status
 }
 
+// statusGone is the status of a machine that libvirt has no domain of.
+func statusGone(gone *noDomain) machinery.Status {
+	return machinery.Status{State: machinery.StateError, Reason: reasonNoDomain, Detail: gone.Error()}
+}
+
 // checkSaved is what keeps the machine from being restored, as far as is known of what it is restored from. What was right is not looked
 // at again, because the restore does: State of a machine that is off takes one question to libvirt. What was wrong is.
 func (v *vm) checkSaved(ctx context.Context) error {
@@ -96,9 +101,7 @@ func (v *vm) checkSaved(ctx context.Context) error {
 	}
 	var err error
 	if v.conf.Memory != "" {
-		if err = v.mustBeHere("a memory image"); err == nil {
-			_, err = readImage(v.conf.Memory)
-		}
+		_, _, _, err = v.openImage(ctx)
 	} else {
 		_, err = v.findSnapshot(ctx)
 	}

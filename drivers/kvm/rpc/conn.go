@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -118,16 +119,24 @@ func (c *conn) read() {
 			err = c.take(p)
 		}
 		if err != nil {
-			switch {
-			case errors.Is(err, io.EOF):
-				err = errors.New("the daemon closed the connection; was it stopped or restarted, or has it too many clients?")
-			case errors.Is(err, io.ErrUnexpectedEOF):
-				err = errors.New("the daemon closed the connection in the middle of a packet")
-			}
-			c.fail(err)
+			c.fail(hungUp(err))
 			return
 		}
 	}
+}
+
+// hungUp puts the end of a connection, as reading from it tells of that, in words. A daemon that has not read all that it was sent resets the
+// connection where it would else close it.
+func hungUp(err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("the daemon closed the connection; was it stopped or restarted, or has it too many clients?")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the daemon closed the connection in the middle of a packet")
+	case errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("the daemon closed the connection (%w); was it stopped or restarted, or has it too many clients?", err)
+	}
+	return err
 }
 
 // take gives a packet to whom it belongs, or tells what is wrong with it.

@@ -298,7 +298,7 @@ func TestADaemonThatDropsWhileItOpensIsAnError(t *testing.T) {
 					return true, false
 				}
 				_, _, err := state(t.Context(), s.client(Options{}))
-				if !errors.Is(err, ErrDisconnected) {
+				if !errors.Is(err, ErrDisconnected) || !strings.Contains(err.Error(), "closed the connection") {
 					t.Errorf("dropped at procedure %d (answered: %v): %v", procedure, said, err)
 				}
 			}
