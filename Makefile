@@ -53,6 +53,8 @@ fuzz: ## run each fuzz target for FUZZTIME
 guest: ## assemble the guest; needs nasm
 	cd conformance/guest && nasm -Werror -f bin -o guest.bin guest.asm
 
-catalogue: build ## write docs/requirements.md from the suite's table
+catalogue: build ## write docs/requirements.md from the suite's table, and docs/config-*.md from the drivers' schemas
 	bin/machinery conformance list --markdown >docs/requirements.md.new
 	mv docs/requirements.md.new docs/requirements.md
+	for driver in qemu kvm; do bin/machinery config schema $$driver --reference >docs/config-$$driver.md.new && \
+		mv docs/config-$$driver.md.new docs/config-$$driver.md || exit 1; done

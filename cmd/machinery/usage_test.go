@@ -21,7 +21,7 @@ func TestWrongUsageGivesOneLineThatHelpsAndStatus2(t *testing.T) {
 		want []string
 	}{
 		{[]string{"conformnce"}, []string{`there is no command "machinery conformnce"`, `did you mean "conformance"?`}},
-		{[]string{"zzzzzz"}, []string{`there is no command "machinery zzzzzz"`, "there are conformance, drivers"}},
+		{[]string{"zzzzzz"}, []string{`there is no command "machinery zzzzzz"`, "there are config, conformance, drivers"}},
 		{[]string{"conformance"}, []string{`"machinery conformance" needs a command: explain, list, run, sweep`}},
 		{[]string{"vm", "stpo"}, []string{`did you mean "stop"?`, `machinery vm --help`}},
 		{[]string{"help", "vm", "stpo"}, []string{`did you mean "stop"?`}},
@@ -69,6 +69,13 @@ func TestWrongUsageGivesOneLineThatHelpsAndStatus2(t *testing.T) {
 		{[]string{"vm", "capture", "start", "-c", "qemu.yaml", "a", "--write", "x", "--max-bytes", "lots"}, []string{"--max-bytes", `"lots"`, "100M"}},
 		{[]string{"vm", "capture", "stpo"}, []string{`did you mean "stop"?`}},
 		{[]string{"vm", "example"}, []string{"directory"}},
+		{[]string{"config"}, []string{`"machinery config" needs a command: check, schema, show`}},
+		{[]string{"config", "check"}, []string{"name the files to check"}},
+		{[]string{"config", "check", "/etc/passwd"}, []string{`/etc/passwd`, `no driver "passwd"`, "--driver"}},
+		{[]string{"config", "show", "--driver", "kemu", "x.yaml"}, []string{`no driver "kemu"`, `"qemu"`}},
+		{[]string{"config", "schema"}, []string{"name one driver"}},
+		{[]string{"config", "schema", "qmeu"}, []string{`no driver "qmeu"`, `did you mean "qemu"?`}},
+		{[]string{"config", "schema", "qemu", "--strict", "--reference"}, []string{"exclude each other"}},
 		{[]string{"fake", "virtualbox"}, []string{`there is no command "machinery fake virtualbox"`, "qemu"}},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
