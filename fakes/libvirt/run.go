@@ -28,8 +28,12 @@ func Run(ctx context.Context, args []string) int {
 		}
 		return 2
 	}
-	if flags.NArg() > 0 || *machines < 0 {
+	switch {
+	case flags.NArg() > 0:
 		fmt.Fprintln(os.Stderr, "libvirtd: there are no arguments but --socket, --machines and --test")
+		return 2
+	case *machines < 0:
+		fmt.Fprintln(os.Stderr, "libvirtd: there cannot be fewer than no --machines")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
