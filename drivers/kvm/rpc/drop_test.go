@@ -1,10 +1,13 @@
 package rpc
 
 import (
+	"context"
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	libvirt "github.com/digitalocean/go-libvirt"
@@ -80,6 +83,119 @@ func TestACallThatMayHaveBeenCarriedOutIsNotMadeAgain(t *testing.T) {
 	if n := destroyed.Load(); n != 1 {
 		t.Errorf("the machine was destroyed %d times", n)
 	}
+}
+
+// unnoticed is a connection whose other end may be gone without its reader having been told, as just after a restart of the daemon.
+type unnoticed struct {
+	net.Conn
+	gone atomic.Bool
+}
+
+func (u *unnoticed) Write(b []byte) (int, error) {
+	if u.gone.Load() {
+		return 0, syscall.EPIPE
+	}
+	return u.Conn.Write(b)
+}
+
+func TestACallAfterARestartIsMadeThoughNobodyHasNoticedTheEndOfItsConnections(t *testing.T) {
+	var destroyed atomic.Int32
+	arrived, goOn := make(chan net.Conn), make(chan struct{})
+	s := serve(t, func(nc net.Conn, call *packet) bool {
+		switch lookup(call.program, call.procedure).name {
+		case "DomainCreate":
+			select {
+			case arrived <- nc:
+			case <-goOn:
+			}
+			<-goOn
+		case "DomainDestroy":
+			destroyed.Add(1)
+		default:
+			return goodState(nc, call)
+		}
+		reply(nc, call, nil)
+		return true
+	})
+	var mu sync.Mutex
+	var dialled []*unnoticed
+	c, err := New(Options{Dial: func(ctx context.Context) (net.Conn, error) {
+		nc, err := s.dial(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		u := &unnoticed{Conn: nc}
+		dialled = append(dialled, u)
+		return u, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	dom := libvirt.Domain{Name: "a"}
+	var calls sync.WaitGroup
+	for range callsOfConnection + 1 { // one more than a connection is used for
+		calls.Go(func() {
+			if err := c.DoLong(t.Context(), "start a", func(l *libvirt.Libvirt) error { return l.DomainCreate(dom) }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if a, b := <-arrived, <-arrived; a == b {
+		t.Fatal("there is one connection")
+	}
+	close(goOn)
+	calls.Wait()
+	if _, _, err := c.State(t.Context(), "ask", dom); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	for _, u := range dialled {
+		u.gone.Store(true)
+	}
+	mu.Unlock()
+	if err := c.DoLong(t.Context(), "stop a", func(l *libvirt.Libvirt) error { return l.DomainDestroy(dom) }); err != nil || destroyed.Load() != 1 {
+		t.Errorf("after %d calls: %v", destroyed.Load(), err)
+	}
+	if state, _, err := c.State(t.Context(), "ask", dom); err != nil || state != 1 {
+		t.Errorf("%d, %v", state, err)
+	}
+}
+
+func TestACallThatCanNeverBeSentEndsInAnError(t *testing.T) {
+	s := serve(t, goodState)
+	for _, long := range []bool{false, true} {
+		// The connection can be opened, and nothing can be sent over it any more.
+		c, err := New(Options{Pool: 3, Dial: func(ctx context.Context) (net.Conn, error) {
+			nc, err := s.dial(ctx)
+			return &mute{Conn: nc, left: 2}, err
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		do := c.Do
+		if long {
+			do = c.DoLong
+		}
+		err = do(t.Context(), "stop a", func(l *libvirt.Libvirt) error { return l.DomainDestroy(libvirt.Domain{Name: "a"}) })
+		var e *Error
+		if !errors.Is(err, ErrDisconnected) || !errors.As(err, &e) || e.Sent || !strings.Contains(err.Error(), "broken pipe") {
+			t.Errorf("long %v: %v", long, err)
+		}
+	}
+}
+
+// mute is a connection that takes so many packets and no more.
+type mute struct {
+	net.Conn
+	left int
+}
+
+func (m *mute) Write(b []byte) (int, error) {
+	if m.left--; m.left < 0 {
+		return 0, syscall.EPIPE
+	}
+	return m.Conn.Write(b)
 }
 
 func TestAnUnauthorisedUserIsToldWhatToDo(t *testing.T) {

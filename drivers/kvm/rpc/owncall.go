@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// call makes a call of the guard's own.
-func (c *conn) call(ctx context.Context, number uint32, payload []byte) ([]byte, error) {
+// call makes a call of the guard's own. sent is whether it left for the daemon.
+func (c *conn) call(ctx context.Context, number uint32, payload []byte) (result []byte, sent bool, err error) {
 	p := &pending{program: remoteProgram, number: number, procedure: lookup(remoteProgram, number), reply: make(chan answer, 1)}
 	serial, err := c.register(p)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := c.send(ctx.Done(), &packet{program: remoteProgram, version: protocolVersion, procedure: number, kind: typeCall, serial: serial, payload: payload}); err != nil {
 		if errors.Is(err, errStopped) {
@@ -21,18 +21,18 @@ func (c *conn) call(ctx context.Context, number uint32, payload []byte) ([]byte,
 			c.mu.Unlock()
 			err = overdue(ctx, "waiting for others to send")
 		}
-		return nil, err
+		return nil, false, err
 	}
 	select {
 	case a := <-p.reply:
-		return a.payload, a.err
+		return a.payload, true, a.err
 	case <-ctx.Done():
 		c.mu.Lock()
 		if c.pending[serial] == p {
 			p.reply = nil // its answer is for nobody
 		}
 		c.mu.Unlock()
-		return nil, overdue(ctx, "waiting for the answer to "+p.procedure.name)
+		return nil, true, overdue(ctx, "waiting for the answer to "+p.procedure.name)
 	}
 }
 
@@ -48,7 +48,7 @@ func (c *conn) suspect(within time.Duration) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), within)
 		defer cancel()
-		_, err := c.call(ctx, procConnectGetType, nil)
+		_, _, err := c.call(ctx, procConnectGetType, nil)
 		c.mu.Lock()
 		c.probing = false
 		c.mu.Unlock()

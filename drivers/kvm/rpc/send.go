@@ -7,7 +7,8 @@ import (
 )
 
 // send writes a packet, whole or not at all: if stop closes while some of it is out, the connection ends,
-// as what follows could not be understood.
+// as what follows could not be understood. Where it returns an error the daemon has not got the whole of it, and
+// carries nothing out (a Write that fails has not written all; io.Writer).
 func (c *conn) send(stop <-chan struct{}, p *packet) error {
 	select {
 	case <-c.write:
