@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package libvirtlab is the conformance suite's lab for drivers that use libvirt.
 // It serves three kinds of daemon:
 //

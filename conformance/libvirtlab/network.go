@@ -1,3 +1,5 @@
+//go:build linux
+
 package libvirtlab
 
 import (
@@ -33,9 +35,10 @@ type network struct {
 	greeting []byte
 	served   sync.WaitGroup
 
-	mu    sync.Mutex
-	conn  net.Conn
-	there chan struct{} // closed when there is a connection
+	mu     sync.Mutex
+	latest net.Conn      // of the machine's latest run
+	conn   net.Conn      // latest, when the machine runs; nil before
+	there  chan struct{} // closed when conn is there
 }
 
 // listenNowhere takes connections and answers nothing.
@@ -63,21 +66,32 @@ func (n *network) accept(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		n.served.Go(func() {
-			if n.runs(ctx) != nil { // it ended before, or the bench
-				c.Close()
-				return
-			}
-			_ = writeFrame(c, n.greeting)
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			if n.conn != nil {
-				n.conn.Close()
-			} else {
-				close(n.there)
-			}
-			n.conn = c
-		})
+		n.mu.Lock()
+		if n.latest != nil {
+			n.latest.Close()
+		}
+		if n.conn != nil {
+			n.conn, n.there = nil, make(chan struct{})
+		}
+		n.latest = c
+		n.mu.Unlock()
+		n.served.Go(func() { n.greet(ctx, c) })
+	}
+}
+
+// greet sends the first frame when the machine runs. A run may end before it was seen to run, and its connection must not be taken for that
+// of the next one, which is seen to run in its place.
+func (n *network) greet(ctx context.Context, c net.Conn) {
+	if n.runs(ctx) != nil { // it was removed, or the bench ended
+		c.Close()
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.latest == c {
+		_ = writeFrame(c, n.greeting) // a short one: it does not wait for the machine
+		n.conn = c
+		close(n.there)
 	}
 }
 
@@ -119,8 +133,8 @@ func (n *network) close() error {
 	n.served.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.conn != nil {
-		n.conn.Close()
+	if n.latest != nil {
+		n.latest.Close()
 	}
 	return err
 }

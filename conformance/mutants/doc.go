@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package mutants has broken drivers: a reference driver, mostly QEMU's, with one
 // mistake each. They prove that the conformance suite notices what it says it notices.
 //

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package qemulab is the conformance suite's lab for drivers that run QEMU. The
 // same lab serves the fake emulator of this module, which needs nothing on the
 // host, and a real one: machines, snapshots, faults and the accounting for

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/digitalocean/go-libvirt/socket/dialers"
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/internal/qcow2"
+	"github.com/machineries/machineries/machinery"
 )
 
 // BenchmarkState measures State against the round trip itself: the same bytes written to a connection of their own, and as many read as come
@@ -75,7 +77,8 @@ func BenchmarkRestore(b *testing.B) {
 			s := newSite(b, "qemu", spec)
 			d := s.open()
 			f := s.newFloor()
-			before, own := func() {}, func() {}
+			var own func()
+			before := func() {}
 			if spec.Kind == conformance.SnapshotMemory {
 				before, own = f.restore(s.dir)
 			} else {
@@ -94,6 +97,55 @@ func BenchmarkRestore(b *testing.B) {
 			b.ReportMetric(r.median(0, time.Millisecond)-r.median(1, time.Millisecond), "more-ms")
 		})
 	}
+}
+
+// BenchmarkThousandMachines measures New and States with a thousand machines against the one call of each that tells of all domains, by go-libvirt as
+// it is on a connection that is there already. New connects too.
+func BenchmarkThousandMachines(b *testing.B) {
+	const n = 1000
+	s := newSite(b, "qemu", conformance.MachineSpec{Name: "a"})
+	f := s.newFloor()
+	for i := 1; i < n; i++ {
+		name := fmt.Sprintf("%s-%d", f.dom.Name, i)
+		dom, err := f.lib.DomainDefineXML("<domain type='qemu'><name>" + name + "</name><memory unit='MiB'>16</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>")
+		must(b, err)
+		b.Cleanup(func() { must(b, f.lib.DomainUndefine(dom)) })
+		s.config.Machines = append(s.config.Machines, MachineConfig{Name: name, Label: name})
+	}
+	b.Run("New", func(b *testing.B) {
+		r := &race{b: b, ways: []way{{name: "new", do: func() {
+			d, err := New(limit(b), s.config, machinery.Options{RuntimeDir: s.bench.RuntimeDir()})
+			must(b, err)
+			must(b, d.Close())
+		}}, {name: "list", do: func() {
+			all, _, err := f.lib.ConnectListAllDomains(1, 0)
+			must(b, err)
+			if len(all) < n {
+				b.Fatalf("libvirt has %d domains", len(all))
+			}
+		}}}}
+		for b.Loop() {
+			r.run()
+		}
+		r.report(time.Millisecond, "ms")
+	})
+	b.Run("States", func(b *testing.B) {
+		d := s.open()
+		r := &race{b: b, ways: []way{{name: "states", do: func() {
+			all, err := d.States(limit(b))
+			must(b, err)
+			if len(all) != n || all["a"].State != machinery.StatePoweroff {
+				b.Fatalf("%d states; that of a is %s", len(all), all["a"])
+			}
+		}}, {name: "stats", do: func() {
+			_, err := f.lib.ConnectGetAllDomainStats(nil, uint32(libvirt.DomainStatsState), 0)
+			must(b, err)
+		}}}}
+		for b.Loop() {
+			r.run()
+		}
+		r.report(time.Millisecond, "ms")
+	})
 }
 
 // race is several ways to do the same, which are timed in turns. The first is the driver's.

@@ -4,13 +4,18 @@ package kvm
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/machineries/machineries/conformance"
+	fakelibvirt "github.com/machineries/machineries/fakes/libvirt"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -66,4 +71,38 @@ func TestWhoWaitsForASilentDaemonIsToldWhichOne(t *testing.T) {
 	defer cancel()
 	_, err := New(ctx, Config{URI: server.URI(), Machines: []MachineConfig{{Name: "a", Label: "m0"}}}, machinery.Options{RuntimeDir: filepath.Join(t.TempDir(), "run")})
 	mustKind(t, err, machinery.ErrInterrupted, server.URI())
+}
+
+func TestWhoMayNotOpenADiskIsNamedWithThePath(t *testing.T) {
+	server := many(t, 1)
+	d := opened(t, server)
+	must(t, server.Plan(fakelibvirt.Fault{Point: fakelibvirt.PointCall, Procedure: "DomainCreateWithFlags", Action: fakelibvirt.Refuse, Code: 1, From: 10,
+		Text: "internal error: process exited while connecting to monitor: Could not open '/vms/a.qcow2': Permission denied"}))
+	mustKind(t, d.NoRestoreStart(limit(t), "m0"), machinery.ErrHypervisor,
+		"'/vms/a.qcow2': Permission denied (error 1 of domain 10)", fmt.Sprintf("(%d:%d)", os.Geteuid(), os.Getegid()), "libvirt runs its machines as the user")
+
+	own := d.byName["m0"].whoMayNot(limit(t), &fs.PathError{Op: "open", Path: "/vms/a.qcow2", Err: syscall.EACCES})
+	if want := fmt.Sprintf("(%d:%d)", os.Geteuid(), os.Getegid()); !errors.Is(own, fs.ErrPermission) || !strings.Contains(own.Error(), "this program runs as the user") || !strings.Contains(own.Error(), want) {
+		t.Errorf("a file that this program may not open: %v; want the user %s named", own, want)
+	}
+	other := errors.New("no space left on device")
+	if err := d.byName["m0"].whoMayNot(limit(t), other); err != other {
+		t.Errorf("what is no question of permission is told as %v", err)
+	}
+}
+
+func TestTheUserOfTheMachinesIsReadFromTheCapabilities(t *testing.T) {
+	const dac = "<secmodel><model>dac</model><doi>0</doi><baselabel type='kvm'>+64055:+108</baselabel></secmodel>"
+	for text, want := range map[string]bool{
+		"<capabilities><host><secmodel><model>apparmor</model><baselabel type='kvm'>x</baselabel></secmodel>" + dac + "</host></capabilities>": true,
+		"<capabilities><host/></capabilities>": false,
+		"<capabilities><host>" + strings.Replace(dac, "+64055:+108", "root", 1) + "</host></capabilities>": false,
+		"":                     false,
+		"<capabilities><host>": false,
+	} {
+		uid, gid, is := dacUser(text)
+		if is != want || is && (uid != 64055 || gid != 108) {
+			t.Errorf("%s: %d:%d, %v", text, uid, gid, is)
+		}
+	}
 }

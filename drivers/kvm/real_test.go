@@ -263,27 +263,3 @@ func TestWhatADriverLeftIsListedAndSweptOnRequest(t *testing.T) {
 	s.config.Machines = machines
 	mustState(t, s.open(), "a", machinery.StatePoweroff, "destroyed")
 }
-
-// What a driver costs beside libvirt itself; BenchmarkRestore has the figures. Others may be busy on the host, so that the quickest of several counts, and of
-// more where that is not enough: a driver that is always slower is slower all the same.
-func TestARestoreTakesAsLongAsLibvirtsOwn(t *testing.T) {
-	s := newSite(t, "qemu", conformance.MachineSpec{Name: "a"})
-	d := s.open()
-	own := s.newFloor().revert(libvirt.DomainRunning)
-	const more = 50 * time.Millisecond
-	libvirts, mine := time.Hour, time.Hour
-	for range 10 {
-		began := time.Now()
-		own()
-		libvirts = min(libvirts, time.Since(began))
-		must(t, d.Stop(limit(t), "a"))
-		began = time.Now()
-		must(t, d.RestoreStart(limit(t), "a"))
-		mine = min(mine, time.Since(began))
-		must(t, d.Stop(limit(t), "a"))
-		if mine <= libvirts+more {
-			return
-		}
-	}
-	t.Errorf("a restore takes %v, and libvirt's own revert %v", mine, libvirts)
-}

@@ -38,7 +38,7 @@ var schema = &config.Schema{
 			Doc: "How long libvirt may take to end a machine."},
 		{Key: "call_timeout", Optional: true, Default: DefaultCallTimeout, Type: config.Duration{Min: &shortest},
 			Doc: "How long libvirt may take to answer any other call."},
-		{Key: "capture", Optional: true, AllowEmpty: true, Default: CaptureTcpdump, Type: config.String{},
+		{Key: "capture", Optional: true, AllowEmpty: true, Default: CaptureTcpdump, Type: config.String{OneOf: []string{CaptureTcpdump, CaptureFilterDump}},
 			Doc: "How a machine's traffic is recorded: tcpdump (on the machine's interface, by its address) or filter-dump (by QEMU itself, where libvirt runs on this host)."},
 		{Key: "tcpdump", Optional: true, AllowEmpty: true, Default: DefaultTcpdump, Type: config.FilePath{},
 			Doc: "The path of tcpdump. It is used if capture says so."},

@@ -108,6 +108,7 @@ func (v *vm) checkSaved(ctx context.Context) error {
 	if _, is := errors.AsType[*unusable](err); err != nil && !is {
 		return nil // that libvirt does not answer is no fault of the machine
 	}
+	err = v.whoMayNot(ctx, err)
 	v.snapshotMu.Lock()
 	defer v.snapshotMu.Unlock()
 	v.looked, v.unsaved = true, err

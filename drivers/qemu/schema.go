@@ -40,7 +40,7 @@ var schema = &config.Schema{
 			Doc: "How long each file may become that QEMU writes to, such as a disposable disk or the log of a serial port, in MiB. 0 is no limit."},
 		{Key: "allow_arguments", Optional: true, AllowEmpty: true, Default: []string{}, Type: config.List{},
 			Doc: "Arguments that machines may have though they could harm the host or let others into the guest. Each machine can have its own."},
-		{Key: "capture", Optional: true, AllowEmpty: true, Default: CaptureFilterDump, Type: config.String{},
+		{Key: "capture", Optional: true, AllowEmpty: true, Default: CaptureFilterDump, Type: config.String{OneOf: []string{CaptureTcpdump, CaptureFilterDump}},
 			Doc: "How a machine's traffic is recorded: filter-dump (by QEMU itself, which needs no rights) or tcpdump (on the machine's interface, by its address)."},
 		{Key: "binaries", Doc: "The programs of QEMU.", Type: config.Section{Fields: []config.Field{
 			{Key: "qemu_img", Example: "/usr/bin/qemu-img", Type: config.FilePath{Readable: true, Executable: true},

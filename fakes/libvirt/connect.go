@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -120,13 +121,29 @@ func connectType(c *call, _ *none) (golibvirt.ConnectGetTypeRet, error) {
 	return golibvirt.ConnectGetTypeRet{Type: "QEMU"}, nil
 }
 
-func connectCapabilities(*call, *none) (golibvirt.ConnectGetCapabilitiesRet, error) {
+func connectCapabilities(c *call, _ *none) (golibvirt.ConnectGetCapabilitiesRet, error) {
+	// Who runs the machines: libvirt's QEMU driver says it so as root (secmodel dac), its test driver has no users.
+	security := ""
+	if c.opts.Flavour == QEMU {
+		owner := fmt.Sprintf("+%d:+%d", os.Geteuid(), os.Getegid())
+		security = `
+    <secmodel>
+      <model>none</model>
+      <doi>0</doi>
+    </secmodel>
+    <secmodel>
+      <model>dac</model>
+      <doi>0</doi>
+      <baselabel type='kvm'>` + owner + `</baselabel>
+      <baselabel type='qemu'>` + owner + `</baselabel>
+    </secmodel>`
+	}
 	return golibvirt.ConnectGetCapabilitiesRet{Capabilities: `<capabilities>
 
   <host>
     <cpu>
       <arch>x86_64</arch>
-    </cpu>
+    </cpu>` + security + `
   </host>
 
   <guest>

@@ -28,7 +28,11 @@ func parseXML(text, root string) (*element, error) {
 			break
 		}
 		if err != nil {
-			return nil, fail(codeXML, fromXML, "%s", err)
+			why := err.Error()
+			if e, is := errors.AsType[*xml.SyntaxError](err); is {
+				why = e.Msg
+			}
+			return nil, malformed(text, root, dec, why)
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
@@ -42,22 +46,47 @@ func parseXML(text, root string) (*element, error) {
 			stack = append(stack, e)
 		case xml.EndElement:
 			if len(stack) == 0 || stack[len(stack)-1].name != qualified(t.Name) {
-				return nil, fail(codeXML, fromXML, "Opening and ending tag mismatch: %s", qualified(t.Name))
+				open := "nothing"
+				if len(stack) > 0 {
+					open = stack[len(stack)-1].name
+				}
+				return nil, malformed(text, root, dec, "Opening and ending tag mismatch: "+open+" and "+qualified(t.Name))
 			}
 			stack = stack[:len(stack)-1]
 		case xml.CharData:
-			if len(stack) > 0 {
+			switch {
+			case len(stack) > 0:
 				stack[len(stack)-1].text += string(t)
+			case top == nil && strings.TrimSpace(string(t)) != "":
+				return nil, malformed(text, root, dec, "Start tag expected, '<' not found")
 			}
 		}
 	}
-	if top == nil || len(stack) > 0 {
-		return nil, fail(codeXML, fromXML, "(domain_definition):1: Document is empty")
+	switch {
+	case top == nil:
+		return nil, malformed(text, root, dec, "Document is empty")
+	case len(stack) > 0:
+		return nil, malformed(text, root, dec, "Premature end of data in tag "+stack[len(stack)-1].name)
 	}
 	if top.name != root {
 		return nil, fail(codeXML, fromXML, "expecting root element of '%s', not '%s'", root, top.name)
 	}
 	return top, nil
+}
+
+// malformed is the error for what is no XML, as virXMLParseHelper of libvirt 9.0.0 makes it: from what the document is of, with the place in it. What is
+// wrong is said in libxml's words where those are simple, else in Go's.
+func malformed(text, root string, dec *xml.Decoder, why string) error {
+	name, from := "(domain_definition)", int32(fromDomain)
+	if root == "domainsnapshot" {
+		name, from = "(domain_snapshot)", fromSnapshot
+	}
+	line, _ := dec.InputPos()
+	quoted := "(null)"
+	if lines := strings.Split(text, "\n"); text != "" && line <= len(lines) {
+		quoted = lines[line-1]
+	}
+	return fail(codeXMLDetail, from, "%s:%d: %s\n%s", name, line, why, quoted)
 }
 
 // qualified is a name with its prefix.

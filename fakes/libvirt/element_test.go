@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -44,10 +45,11 @@ func TestADomainsXMLIsKeptAndCompleted(t *testing.T) {
 
 func TestXMLThatIsNoDomainIsRefused(t *testing.T) {
 	for _, c := range []struct{ text, says string }{
-		{"", "Document is empty"},
-		{"<domain", "XML error"},
-		{"<domain type='qemu'><name>", "Document is empty"},
-		{"<a></b>", "mismatch"},
+		{"", "(domain_definition):1: Document is empty\n(null)"},
+		{"virsh", "(domain_definition):1: Start tag expected, '<' not found\nvirsh"},
+		{"<domain", "(domain_definition):1: "},
+		{"<domain type='qemu'>\n<name>", "(domain_definition):2: Premature end of data in tag name\n<name>"},
+		{"<a></b>", "Opening and ending tag mismatch: a and b"},
 		{"<network/>", "expecting root element of 'domain', not 'network'"},
 		{"<domain/>", "Missing required attribute 'type'"},
 		{"<domain type='qemu'/>", "missing name information"},
@@ -58,6 +60,19 @@ func TestXMLThatIsNoDomainIsRefused(t *testing.T) {
 		if _, _, _, err := parseDomain(c.text); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q: %v, want %s", c.text, err, c.says)
 		}
+	}
+}
+
+func TestWhatIsNoXMLIsRefusedAsWhatItIsOf(t *testing.T) {
+	for root, from := range map[string]int32{"domain": fromDomain, "domainsnapshot": fromSnapshot} {
+		for _, text := range []string{"", "virsh", "<" + root, "<" + root + ">", "<a></b>", "</a>"} {
+			_, err := parseXML(text, root)
+			if e, is := errors.AsType[*Error](err); !is || e.Code != codeXMLDetail || e.Domain != from {
+				t.Errorf("%q as a %s: %#v; want code %d of %d", text, root, err, codeXMLDetail, from)
+			}
+		}
+		_, err := parseXML("<network/>", root)
+		wantError(t, root, err, codeXML, fromXML, "XML error: expecting root element of '"+root+"', not 'network'")
 	}
 }
 

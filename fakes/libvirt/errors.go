@@ -30,6 +30,7 @@ const (
 	codeFailed         = 9
 	codeXML            = 27
 	codeOpenFailed     = 30
+	codeXMLDetail      = 35
 	codeSystem         = 38
 	codeRPC            = 39
 	codeNoDomain       = 42

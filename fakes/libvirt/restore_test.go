@@ -163,9 +163,10 @@ func TestWhatCannotBeSnapshotIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wantError(t, "bare and off", bare.TakeSnapshot("x"), codeConfig, fromQEMU, "unsupported configuration: nothing selected for snapshot")
 	if err := bare.Start(); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, "bare", bare.TakeSnapshot("x"), codeFailed, fromQEMU, "operation failed: Failed to take snapshot: Error: No block device can accept snapshots")
-	wantState(t, "bare", bare, stateRunning, runningUnpaused)
+	wantError(t, "bare", bare.TakeSnapshot("x"), codeConfig, fromQEMU, "unsupported configuration: internal and full system snapshots require all disks to be selected for snapshot")
+	wantState(t, "bare", bare, stateRunning, runningBooted)
 }

@@ -14,22 +14,39 @@ import (
 	"github.com/machineries/machineries/internal/qcow2"
 )
 
+// usage is what --help tells before the flags, in lines for a terminal of 80 columns.
+const usage = `Usage: libvirtd [flags]
+
+Runs until Ctrl-C. Its first line is the URI by which virsh and other clients
+reach it, once the machines are there. That is the dsn of a kvm.yaml too; each
+machine is off, and has the snapshot "clean".
+
+`
+
 // Run runs a fake libvirtd alone, with machines that have a disk and a snapshot
 // "clean" each, until ctx ends or SIGINT or SIGTERM comes, and returns the exit status. Nothing
 // of it is left then.
 func Run(ctx context.Context, args []string) int {
 	flags := flag.NewFlagSet("libvirtd", flag.ContinueOnError)
-	socket := flags.String("socket", "", "`path` of the socket to listen on; by default one in a new directory below /tmp")
-	machines := flags.Int("machines", 1, "`number` of machines, which are named machine1, machine2, ...")
-	test := flags.Bool("test", false, "answer as libvirt's test driver does (test:///default), not as its QEMU driver")
+	socket := flags.String("socket", "", "`path` of the socket to listen on (default in a new directory in /tmp)")
+	machines := flags.Int("machines", 1, "`number` of machines: machine1, machine2, ...")
+	test := flags.Bool("test", false, "be libvirt's test driver (test:///default), not its QEMU driver")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
 		}
 		return 2
 	}
-	if flags.NArg() > 0 || *machines < 0 {
+	switch {
+	case flags.NArg() > 0:
 		fmt.Fprintln(os.Stderr, "libvirtd: there are no arguments but --socket, --machines and --test")
+		return 2
+	case *machines < 0:
+		fmt.Fprintln(os.Stderr, "libvirtd: there cannot be fewer than no --machines")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)

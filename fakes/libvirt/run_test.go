@@ -2,9 +2,11 @@ package libvirt
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,5 +68,27 @@ func TestWrongArgumentsAreRefused(t *testing.T) {
 	}
 	if got := Run(t.Context(), []string{"--socket", "/nonexistent/s"}); got != 1 {
 		t.Errorf("exit status %d where there can be no socket", got)
+	}
+}
+
+func TestHelpFitsATerminalAndTellsHowToReachIt(t *testing.T) {
+	old := os.Stderr
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Stderr = w
+	status := Run(t.Context(), []string{"--help"})
+	os.Stderr = old
+	w.Close()
+	text, err := io.ReadAll(r)
+	r.Close()
+	if err != nil || status != 0 || !strings.Contains(string(text), "the dsn of a kvm.yaml") || !strings.Contains(string(text), "-machines") {
+		t.Errorf("status %d, %v:\n%s", status, err, text)
+	}
+	for line := range strings.Lines(strings.ReplaceAll(string(text), "\t", "        ")) {
+		if len(strings.TrimRight(line, "\n")) > 80 {
+			t.Errorf("%d columns: %s", len(line)-1, line)
+		}
 	}
 }

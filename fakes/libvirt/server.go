@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -68,7 +69,10 @@ func (s *Server) begin() error {
 		return fmt.Errorf("the path of the socket has %d bytes, which are more than the 107 that a unix socket may have: %s", len(s.socket), s.socket)
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.socket, Net: "unix"})
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("the fake libvirtd cannot listen: %w; end who listens there, or remove what is left there of one that was killed", err)
+	case err != nil:
 		return fmt.Errorf("the fake libvirtd cannot listen: %w", err)
 	}
 	lf := &life{listen: l}

@@ -93,9 +93,10 @@ func (d *Domain) forgetSnapshot(s *snapshot) {
 	}
 }
 
-// checkDisks refuses what QEMU cannot take an internal snapshot of, and notes
-// how each disk is in it.
+// checkDisks refuses what QEMU cannot take an internal snapshot of, a domain
+// without a disk that can be written among that, and notes how each disk is in it.
 func (d *Domain) checkDisks(s *snapshot) error {
+	some := false
 	for _, disk := range diskElements(d.now()) {
 		target := disk.child("target").attr("dev")
 		how := ""
@@ -120,8 +121,15 @@ func (d *Domain) checkDisks(s *snapshot) error {
 			return fail(codeConfig, fromQEMU, "internal snapshot for disk %s unsupported for storage type %s", target, format)
 		}
 		s.setDisk(target, how)
+		some = some || how == "internal"
 	}
-	return nil
+	switch {
+	case some || d.server.opts.Flavour == Test:
+		return nil
+	case d.active():
+		return fail(codeConfig, fromQEMU, "internal and full system snapshots require all disks to be selected for snapshot")
+	}
+	return fail(codeConfig, fromQEMU, "nothing selected for snapshot")
 }
 
 func (s *snapshot) setDisk(target, how string) {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // JSONSchema is the schema as a JSON Schema of draft 2020-12, with which editors complete keys, show what they are for, and mark what is
@@ -168,6 +170,10 @@ func text(pattern string) object { return object{{"type", "string"}, {"pattern",
 // scalar are the forms of a plain value.
 func (w jsonSchema) scalar(t Type) []object {
 	switch t := t.(type) {
+	case String:
+		if t.OneOf != nil {
+			return oneOf(t)
+		}
 	case Int:
 		low, high := int64(math.MinInt64), int64(math.MaxInt64)
 		if t.Min != nil {
@@ -221,6 +227,33 @@ func (w jsonSchema) scalar(t Type) []object {
 			}})}
 	}
 	return anyText
+}
+
+// oneOf are the texts that a text may be, which an editor offers. Those that YAML takes for numbers or truth values are not among drivers' own.
+func oneOf(t String) []object {
+	out := []object{{{"enum", t.OneOf}}}
+	var forms []string
+	for _, text := range t.OneOf {
+		form := regexp.QuoteMeta(text)
+		if t.ToLower {
+			form = anyCase(text)
+		}
+		forms = append(forms, form)
+	}
+	return append(out, text(`^\s*(`+strings.Join(forms, "|")+`)\s*$`))
+}
+
+// anyCase is the pattern of a lower-case text in any case.
+func anyCase(lower string) string {
+	var b strings.Builder
+	for _, r := range lower {
+		if upper := unicode.ToUpper(r); upper != r {
+			b.WriteString("[" + string(r) + string(upper) + "]")
+		} else {
+			b.WriteString(regexp.QuoteMeta(string(r)))
+		}
+	}
+	return b.String()
 }
 
 // wholePattern is the form of a whole number in a text. The bounds are in it where they are simple.

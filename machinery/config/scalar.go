@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,12 +27,24 @@ func faultf(hint, format string, args ...any) *fault {
 }
 
 // Describe implements Type.
-func (t String) Describe() string { return "a text" }
+func (t String) Describe() string {
+	if t.OneOf != nil {
+		return "one of " + list(t.OneOf)
+	}
+	return "a text"
+}
 
 func (t String) read(text string, _ *host) (any, *fault) {
 	text = strings.TrimSpace(text)
 	if t.ToLower {
 		text = strings.ToLower(text)
+	}
+	if t.OneOf != nil && !slices.Contains(t.OneOf, text) {
+		hint := "write " + t.Describe()
+		if near := nearest(text, t.OneOf); near != "" {
+			hint = fmt.Sprintf("did you mean %q? There are %s", near, list(t.OneOf))
+		}
+		return nil, faultf(hint, "%s is not %s", show(text), t.Describe())
 	}
 	return text, nulFault(text)
 }

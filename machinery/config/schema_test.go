@@ -65,6 +65,7 @@ func everySchema() *Schema {
 	return &Schema{Name: "every", Doc: "A key of every type.", Fields: []Field{
 		{Key: "text", Type: String{}, Optional: true, Default: "default text"},
 		{Key: "lower", Type: String{ToLower: true}, Optional: true, AllowEmpty: true},
+		{Key: "mode", Type: String{ToLower: true, OneOf: []string{"fast", "careful"}}, Optional: true, Default: "careful"},
 		{Key: "password", Type: String{}, Optional: true, Sensitive: true},
 		{Key: "pin", Type: Between(1000, 9999), Optional: true, Sensitive: true},
 		{Key: "number", Type: Int{}, Optional: true},

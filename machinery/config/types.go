@@ -36,6 +36,8 @@ var accessors = map[kind]string{
 type String struct {
 	// ToLower makes the text lower-case.
 	ToLower bool
+	// OneOf are the texts that there can be; nil means any.
+	OneOf []string
 }
 
 // Int is a whole number: 8000, "8000", 8_000 or 0x1f40. A fraction, a truth value or a number with a leading zero

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -75,6 +76,13 @@ func (v *validator) fields(fields []Field, above string, depth int) {
 // typ finds what is wrong with a type by itself.
 func (v *validator) typ(t Type, path string, depth int) {
 	switch t := t.(type) {
+	case String:
+		switch {
+		case t.OneOf != nil && len(t.OneOf) < 2:
+			v.add(path, "OneOf leaves no choice")
+		case t.ToLower && slices.ContainsFunc(t.OneOf, func(s string) bool { return s != strings.ToLower(s) }):
+			v.add(path, "OneOf has capital letters, which ToLower makes small")
+		}
 	case Int:
 		if t.Min != nil && t.Max != nil && *t.Min > *t.Max {
 			v.add(path, "Min %d is more than Max %d", *t.Min, *t.Max)

@@ -27,6 +27,8 @@ func TestAuthorsMistakesAreFound(t *testing.T) {
 		`config: schema x: a: it has no Type`:                                                                         one(Field{Key: "a"}),
 		`config: schema x: "a b": a key has letters`:                                                                  one(Field{Key: "a b", Type: String{}}),
 		`config: schema x: a: Min 2 is more than Max 1`:                                                               one(Field{Key: "a", Type: Between(2, 1)}),
+		`config: schema x: a: OneOf leaves no choice`:                                                                 one(Field{Key: "a", Type: String{OneOf: []string{"b"}}}),
+		`config: schema x: a: OneOf has capital letters, which ToLower makes small`:                                   one(Field{Key: "a", Type: String{ToLower: true, OneOf: []string{"B", "c"}}}),
 		`config: schema x: a: the bounds exclude everything`:                                                          one(Field{Key: "a", Type: Duration{Max: new(-time.Second)}}),
 		`config: schema x: a: Version is 5, but must be 0, 4 or 6`:                                                    one(Field{Key: "a", Type: IPAddress{Version: 5}}),
 		`config: schema x: a: Of is a list, but must be a plain value`:                                                one(Field{Key: "a", Type: List{Of: List{}}}),

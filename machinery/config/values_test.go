@@ -117,6 +117,7 @@ var values = []struct {
 	{`text: 'a # b: "c"'`, `"a # b: \"c\""`, true},
 	{`text: 日本`, `"日本"`, true},
 	{`number: 1`, `1`, true}, // so that text is absent
+	{`mode: Fast`, `"fast"`, true},
 	{`lower: ÄBC`, `"äbc"`, true},
 	{`lower: ""`, `""`, true},
 	{`lower:`, `""`, false},

@@ -113,7 +113,9 @@ func (c *Client) DoLong(ctx context.Context, what string, f func(*libvirt.Libvir
 	return c.do(ctx, what, c.long, 10*c.o.CallTimeout, byLibrary(f))
 }
 
-// do takes a seat and has f use it, and does so again where the connection ended before anything can have been changed.
+// do takes a seat and has f use it, and does so again where the connection ended before anything can have been changed: once, and where
+// nothing was sent as often as the pool may have connections, all of which are dead without anybody knowing it when the daemon has just been
+// restarted.
 func (c *Client) do(ctx context.Context, what string, p *pool, timeout time.Duration, f func(context.Context, *seat) (*use, error)) error {
 	if err := ctx.Err(); err != nil {
 		return &Error{What: what, Err: overdue(ctx, "beginning")}
@@ -123,7 +125,7 @@ func (c *Client) do(ctx context.Context, what string, p *pool, timeout time.Dura
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	for first := true; ; first = false {
+	for tries := 0; ; tries++ {
 		s, err := p.take(ctx)
 		if err != nil {
 			return &Error{What: what, Err: err}
@@ -133,7 +135,8 @@ func (c *Client) do(ctx context.Context, what string, p *pool, timeout time.Dura
 			return nil
 		}
 		gone := s.conn.ended() && errors.Is(err, ErrDisconnected)
-		if first && gone && (!u.sent || !u.changing) && !errors.Is(err, ErrProtocol) && ctx.Err() == nil {
+		again := tries == 0 && !u.changing || tries < p.most && !u.sent
+		if again && gone && !errors.Is(err, ErrProtocol) && ctx.Err() == nil {
 			c.o.Log.Debug("the connection ended in a call, which is made again", "what", what, "cause", err)
 			continue
 		}

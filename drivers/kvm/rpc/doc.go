@@ -31,8 +31,9 @@
 //     answer to no call, a second answer, a payload that is not what the procedure returns. None of it reaches the
 //     library, which would panic, allocate without bound, deadlock, or return zeros for some of these.
 //   - A daemon that restarted is connected to again by the next call. A call that had sent nothing yet, or
-//     only procedures that change nothing, is made once more within Do itself; another one is not,
-//     because it may have been carried out: its error matches [ErrDisconnected].
+//     only procedures that change nothing, is made again within Do itself; another one is not,
+//     because it may have been carried out: its error matches [ErrDisconnected]. What could not be written to a
+//     connection was not sent: a daemon that was restarted before a call costs no call.
 //   - After [Client.Close] no goroutine and no descriptor is left, also where the daemon is silent.
 //
 // # Connections

@@ -32,7 +32,7 @@ func open(ctx context.Context, t *target, onEvent func(*packet), onFree func()) 
 }
 
 func (c *conn) handshake(ctx context.Context, t *target) error {
-	list, err := c.call(ctx, procAuthList, nil)
+	list, _, err := c.call(ctx, procAuthList, nil)
 	if err != nil {
 		return t.explain(err)
 	}
@@ -44,7 +44,7 @@ func (c *conn) handshake(ctx context.Context, t *target) error {
 	switch {
 	case slices.Contains(ways, authNone) || len(ways) == 0:
 	case slices.Contains(ways, authPolkit):
-		if _, err := c.call(ctx, procAuthPolkit, nil); err != nil {
+		if _, _, err := c.call(ctx, procAuthPolkit, nil); err != nil {
 			return t.explain(err)
 		}
 	default:
@@ -53,7 +53,7 @@ func (c *conn) handshake(ctx context.Context, t *target) error {
 	}
 	payload := appendText(binary.BigEndian.AppendUint32(nil, 1), t.name)
 	payload = binary.BigEndian.AppendUint32(payload, 0)
-	if _, err := c.call(ctx, procConnectOpen, payload); err != nil {
+	if _, _, err := c.call(ctx, procConnectOpen, payload); err != nil {
 		return t.explain(err)
 	}
 	return nil

@@ -272,16 +272,15 @@ func (l *lane) forward(p *packet) error {
 	l.mu.Unlock()
 	q := *p
 	q.serial = serial
-	err = l.c.send(l.stop, &q)
-	if err == errStopped {
+	if err := l.c.send(l.stop, &q); err != nil {
 		l.c.withdraw(serial)
 		return err
 	}
 	l.mu.Lock()
-	l.use.sent = true // perhaps not whole; who knows what the daemon made of it
+	l.use.sent = true
 	l.use.changing = l.use.changing || !procedure.readOnly()
 	l.mu.Unlock()
-	return err
+	return nil
 }
 
 // withdraw forgets a call that was not sent.

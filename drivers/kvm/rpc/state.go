@@ -35,8 +35,8 @@ func stateArguments(dom libvirt.Domain) []byte {
 // call makes a call without the library.
 func (s *seat) call(ctx context.Context, number uint32, payload []byte) ([]byte, *use, error) {
 	procedure := lookup(remoteProgram, number)
-	u := &use{sent: true, changing: !procedure.readOnly(), procedure: procedure.name}
-	answer, err := s.conn.call(ctx, number, payload)
+	answer, sent, err := s.conn.call(ctx, number, payload)
+	u := &use{sent: sent, changing: sent && !procedure.readOnly(), procedure: procedure.name}
 	failure, refused := errors.AsType[*remoteError](err)
 	switch {
 	case err == nil:

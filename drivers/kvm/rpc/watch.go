@@ -211,7 +211,7 @@ func (h *hub) listen(ctx context.Context) error {
 		c.fail(context.Canceled)
 		<-c.reader
 	}()
-	reply, err := c.call(opening, procEventCallbackRegister, make([]byte, 8)) // event 0: lifecycle; no domain: all
+	reply, _, err := c.call(opening, procEventCallbackRegister, make([]byte, 8)) // event 0: lifecycle; no domain: all
 	if err != nil {
 		return err
 	}
