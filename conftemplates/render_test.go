@@ -1,0 +1,75 @@
+package conftemplates
+
+import (
+	"errors"
+	"testing"
+)
+
+func TestATemplateRendersAsPythonsJinja2Does(t *testing.T) {
+	values := new(Values).Set("interface", "br0").Set("none", nil).Set("yes", true).Set("port", 8000).
+		Set("tags", []string{"b", "a", `q"'`}).Set("empty", []string{}).
+		Set("machines", new(Values).Set("win", new(Values).Set("ip", "1.2.3.4").Set("tags", []string{"x"})).
+			Set("b", new(Values).Set("ip", "").Set("tags", []string{})))
+	for name, tt := range map[string]struct{ template, want string }{
+		"values are written plain":        {"a: {{ interface }} {{ yes }} {{ port }} {{ machines.win.ip }}", "a: br0 True 8000 1.2.3.4"},
+		"none is None":                    {"{{ none_ | default(none) }}{{ machines[\"win\"]['ip'] }}", "None1.2.3.4"},
+		"a dict keeps its order":          {"{% for n, m in machines.items() %}\n{{ n }}: {{ m.ip }}\n{% endfor %}\n", "win: 1.2.3.4\nb: \n"},
+		"a tag takes its line":            {"x:\n  {% for t in tags %}\n  - {{ t }}\n  {% endfor %}\ny:\n", "x:\n  - b\n  - a\n  - q\"'\ny:"},
+		"white space after a value stays": {"{{ port }} {% if yes %}a{% endif %}", "8000 a"},
+		"the loop counts":                 {"{% for t in tags %}{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}{% endfor %}", "1/3,2/3,3/3"},
+		"else of an empty loop":           {"{% for t in empty %}{{ t }}{% else %}-{% endfor %}", "-"},
+		"a dash takes white space":        {"a  \n {%- if yes -%}  \n b {%- endif %} \nc", "ab \nc"},
+		"True is 1":                       {"{{ yes == 1 }} {{ not port }} {{ port or 'x' }}", "True False 8000"},
+		"bools can be made lower":         {"{{ yes | lower }}", "true"},
+		"join and tojson":                 {"[{{ tags | join(', ') }}] {{ tags | tojson }}", `[b, a, q"'] ["b", "a", "q\"\u0027"]`},
+		"elif":                            {"{% if port == 1 %}1{% elif port == 8000 %}2{% else %}3{% endif %}", "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Render(tt.template, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != tt.want {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestWhatIsNotSupportedIsAnErrorWithItsPlace(t *testing.T) {
+	values := new(Values).Set("interface", "br0").Set("tags", []string{"a"}).Set("machine", new(Values).Set("ip", "1"))
+	for _, tt := range []struct {
+		template     string
+		line, column int
+	}{
+		{"a\n{% set x = 1 %}", 2, 4},
+		{"{{ interface", 1, 1},
+		{"é {{ interface + 1 }}", 1, 16},
+		{"{{ interface | upper }}", 1, 16},
+		{"{{ dirty_copy_dir }}", 1, 4},
+		{"\n\n  {{ machine.ipp }}", 3, 6},
+		{"{{ tags }}", 1, 4},
+		{"{{ machine.items }}", 1, 12},
+		{"{% for a in tags %}", 1, 1},
+		{"{% if tags %}{% endfor %}", 1, 14},
+		{"{% endif %}", 1, 1},
+		{"{% for a, b in machine %}{% endfor %}", 1, 16},
+		{"{# never", 1, 1},
+		{"{{ range(3) }}", 1, 4},
+		{"{{ loop.index }}", 1, 4},
+		{"{{ interface }", 1, 14},
+		{"{{ }}", 1, 1},
+		{"{{ 'a\\x41' }}", 1, 4},
+		{"{{ machine.ip.x }}", 1, 4},
+	} {
+		_, err := Render(tt.template, values)
+		at, is := errors.AsType[*Error](err)
+		if !is {
+			t.Errorf("%q: got %v", tt.template, err)
+			continue
+		}
+		if at.Line != tt.line || at.Column != tt.column {
+			t.Errorf("%q: want %d:%d, got %v", tt.template, tt.line, tt.column, err)
+		}
+	}
+}
