@@ -3,8 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -18,12 +16,14 @@ import (
 func configCommand(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "config",
-		Short: "Checks and shows configuration files, and tells what is in them.",
-		Long: `Checks and shows configuration files, and tells what can be in them. None of
-these commands asks a hypervisor; "machinery vm check" does.`,
-		Example: `  machinery config check qemu.yaml kvm.yaml
+		Short: "Writes, checks and shows configuration files.",
+		Long: `Writes examples of configuration files, checks and shows files, and tells what
+can be in them. None of these commands asks a hypervisor; "machinery vm check"
+does.`,
+		Example: `  machinery config init .
+  machinery config check qemu.yaml kvm.yaml
   machinery config schema qemu --reference`,
-	}, configCheckCommand(a), configShowCommand(a), configSchemaCommand(a))
+	}, configCheckCommand(a), configSchemaCommand(a), configShowCommand(a), configInitCommand(a))
 }
 
 // configOptions are the flags of commands that read configuration files.
@@ -55,8 +55,8 @@ func (o *configOptions) load(cmd *cobra.Command, path string) (*config.Document,
 		return nil, err
 	}
 	doc, err := config.Options{Strict: o.strict, Static: o.static}.Load(path, d.Schema)
-	if e, is := errors.AsType[*fs.PathError](err); is {
-		return nil, failed(fmt.Errorf("the configuration file %s cannot be read: %w", path, e.Err))
+	if _, wrong := errors.AsType[config.Problems](err); err != nil && !wrong {
+		return nil, failed(err)
 	}
 	return doc, err
 }

@@ -3,12 +3,11 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/machineries/machineries/machinery"
 )
 
 const kvmFile = `# Two machines.
@@ -25,6 +24,26 @@ machines:
     tags: [office, no]
 `
 
+// ourDrivers are the names of the drivers that the command has here.
+func ourDrivers(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, d := range platformDrivers() {
+		names = append(names, d.Name)
+	}
+	if len(names) == 0 {
+		t.Skip("this platform has no drivers")
+	}
+	return names
+}
+
+func needDriver(t *testing.T, name string) {
+	t.Helper()
+	if !slices.Contains(ourDrivers(t), name) {
+		t.Skip("this platform has no driver " + name)
+	}
+}
+
 // configFile writes a configuration for a driver.
 func configFile(t *testing.T, name, text string) string {
 	t.Helper()
@@ -36,9 +55,7 @@ func configFile(t *testing.T, name, text string) string {
 }
 
 func TestConfigShowHasTheValuesAsTheDriverGetsThem(t *testing.T) {
-	if _, err := machinery.Lookup("kvm"); err != nil {
-		t.Skip("this platform has no driver for libvirt")
-	}
+	needDriver(t, "kvm")
 	r := runCLI(t, "config", "show", "--static", configFile(t, "kvm.yaml", kvmFile))
 	r.want(t, 0, "stderr")
 	const want = `dsn: qemu:///system
@@ -81,9 +98,7 @@ machines:
 }
 
 func TestConfigCheckTellsOfAllFilesAndFailsForOne(t *testing.T) {
-	if _, err := machinery.Lookup("kvm"); err != nil {
-		t.Skip("this platform has no driver for libvirt")
-	}
+	needDriver(t, "kvm")
 	good, bad := configFile(t, "kvm.yaml", kvmFile), configFile(t, "kvm.yaml", strings.Replace(kvmFile, "dsn: qemu", "dns: qemu", 1))
 	r := runCLI(t, "config", "check", "--static", good, bad)
 	r.want(t, exitFailed, "stderr")
@@ -109,7 +124,7 @@ func TestConfigCheckTellsOfAllFilesAndFailsForOne(t *testing.T) {
 }
 
 func TestConfigSchemaIsTheDriversOwn(t *testing.T) {
-	for _, name := range driverNames() {
+	for _, name := range ourDrivers(t) {
 		r := runCLI(t, "config", "schema", name)
 		r.want(t, 0, "stderr")
 		if schema := decode[map[string]any](t, r.out); schema["title"] != name+".yaml" {
@@ -124,5 +139,52 @@ func TestConfigSchemaIsTheDriversOwn(t *testing.T) {
 		if diff := cmp.Diff(string(have), page.out); diff != "" {
 			t.Errorf("docs/config-%s.md is not what the schema says; \"make catalogue\" writes it (-have +want):\n%s", name, diff)
 		}
+	}
+}
+
+func TestConfigInitWritesExamplesThatLoadAndOverwritesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "conf")
+	first := runCLI(t, "config", "init", dir)
+	first.want(t, 0, "stderr")
+	var files []string
+	for _, name := range ourDrivers(t) {
+		path := filepath.Join(dir, name+".yaml")
+		files = append(files, path)
+		if !strings.Contains(first.out, path+" was written\n") {
+			t.Errorf("%s is not said to be written:\n%s", path, first.out)
+		}
+	}
+	checked := runCLI(t, append([]string{"config", "check", "--static", "--strict"}, files...)...)
+	checked.want(t, 0, "stderr")
+	if strings.Count(checked.out, "1 machine, no problem") != len(files) {
+		t.Errorf("the examples are not without problems:\n%s", checked.out)
+	}
+	if err := os.WriteFile(files[0], []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(files[len(files)-1]); err != nil {
+		t.Fatal(err)
+	}
+	again := runCLI(t, "config", "init", "--schemas", dir)
+	again.want(t, 0, "stderr")
+	if text, err := os.ReadFile(files[0]); err != nil || string(text) != "mine" || !strings.Contains(again.out, files[0]+" is there already, and was left alone\n") {
+		t.Errorf("a file that was there is %q (%v):\n%s", text, err, again.out)
+	}
+	last := ourDrivers(t)[len(ourDrivers(t))-1]
+	if text, err := os.ReadFile(files[len(files)-1]); err != nil || !strings.HasPrefix(string(text), "# yaml-language-server: $schema="+last+".schema.json\n") {
+		t.Errorf("the new file does not name its schema: %.100s (%v)", text, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != len(files)+1 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+func TestConfigInitSaysWhyItCannotWrite(t *testing.T) {
+	file := configFile(t, "file", "")
+	r := runCLI(t, "config", "init", file)
+	r.want(t, exitFailed, "stdout")
+	if want := "machinery: the directory " + file + " cannot be made: not a directory\n"; r.err != want {
+		t.Errorf("%q, want %q", r.err, want)
 	}
 }
