@@ -56,11 +56,11 @@ func fromValue(f config.Field, from *config.Values) any {
 		}
 		return items
 	case config.Int:
-		return known(f, from, from.Int(f.Key), (t.Min == nil || *t.Min <= 0) && (t.Max == nil || *t.Max >= 0))
+		return known(f, from, from.Int(f.Key), zeroFits(t.Min, t.Max))
 	case config.Bool:
 		return known(f, from, from.Bool(f.Key), true)
 	case config.Duration:
-		if d := from.Duration(f.Key); known(f, from, d, t.Min == nil || *t.Min <= 0) != nil {
+		if d := from.Duration(f.Key); known(f, from, d, zeroFits(t.Min, t.Max)) != nil {
 			return lengthOfTime(d)
 		}
 		return nil
@@ -76,6 +76,11 @@ func known[T comparable](f config.Field, from *config.Values, value T, zeroFits 
 		return nil
 	}
 	return value
+}
+
+// zeroFits tells whether 0 is within bounds, of which nil is none.
+func zeroFits[T int64 | time.Duration](min, max *T) bool {
+	return (min == nil || *min <= 0) && (max == nil || *max >= 0)
 }
 
 // lengthOfTime is 3m rather than 3m0s.

@@ -167,6 +167,12 @@ func truthOfText(value any) bool {
 
 // equal compares as Python does: True is 1, and None is nothing but None.
 func equal(r *renderer, s site, a, b any) (any, error) {
+	if aMany, bMany := isMany(a), isMany(b); aMany != bMany {
+		_, aOne := plainText(a)
+		if _, bOne := plainText(b); aOne || bOne {
+			return false, nil
+		}
+	}
 	for _, value := range []any{a, b} {
 		if _, is := plainText(value); !is {
 			return nil, wrong(r, s, value, "compare texts, numbers, true and false", "%s compares %s", s.words, kindOf(value))
@@ -180,6 +186,15 @@ func equal(r *renderer, s site, a, b any) (any, error) {
 	at, _ := plainText(a)
 	bt, _ := plainText(b)
 	return at == bt, nil
+}
+
+// isMany tells lists and sections.
+func isMany(value any) bool {
+	switch value.(type) {
+	case list, mapping:
+		return true
+	}
+	return false
 }
 
 func number(value any) (int, bool) {

@@ -20,7 +20,7 @@ func standsAlone(plain string, inFlow bool) bool {
 	if plain == "" || strings.TrimFunc(plain, isSpace) != plain || strings.ContainsFunc(plain, unprintable) ||
 		strings.HasPrefix(plain, "---") || strings.HasPrefix(plain, "...") ||
 		strings.Contains(plain, ": ") || strings.HasSuffix(plain, ":") || strings.Contains(plain, " #") ||
-		inFlow && strings.ContainsAny(plain, ",[]{}") {
+		inFlow && strings.ContainsAny(plain, ",[]{}?") {
 		return false
 	}
 	if strings.IndexByte("-?:", plain[0]) >= 0 {
@@ -40,8 +40,8 @@ var (
 		"off": true, "y": true, "n": true, "=": true, "<<": true}
 	otherNumbers = regexp.MustCompile(`^(` + strings.Join([]string{
 		`[-+]?0b[01_]+`, `[-+]?0o?[0-7_]+`, `[-+]?0x[0-9a-f_]+`,
-		`[-+]?[0-9][0-9_]*(e[-+]?[0-9]+)?`,
-		`[-+]?([0-9][0-9_]*)?\.[0-9_]*(e[-+]?[0-9]+)?`,
+		`[-+]?[0-9][0-9_]*(e[-+]?[0-9_]+)?`,
+		`[-+]?([0-9][0-9_]*)?\.[0-9_]*(e[-+]?[0-9_]+)?`,
 		`[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`,
 		`[-+]?\.(inf|nan)`,
 		`[0-9]{4}-[0-9][0-9]?-[0-9][0-9]?([t \t].*)?`,
@@ -50,7 +50,8 @@ var (
 
 func meansElse(plain string) bool {
 	plain = strings.ToLower(plain)
-	return otherWords[plain] || otherNumbers.MatchString(plain)
+	// Some readers drop all underscores before they look for a number.
+	return otherWords[plain] || otherNumbers.MatchString(plain) || otherNumbers.MatchString(strings.ReplaceAll(plain, "_", ""))
 }
 
 // inDoubleQuotes is a text as it stands between double quotes.

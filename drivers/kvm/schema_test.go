@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 
+	"github.com/machineries/machineries/conftemplates"
 	"github.com/machineries/machineries/machinery/config"
 )
 
@@ -63,29 +62,8 @@ func TestCuckoo3sFileLoadsUnchanged(t *testing.T) {
 	}
 }
 
-// Every key of the schema is in the template, at its own depth, and no other.
-func TestTheTemplateHasTheSchemasKeys(t *testing.T) {
-	want := map[string]bool{}
-	for _, f := range schema.Fields {
-		want[f.Key] = true
-	}
-	for _, f := range machineFields {
-		want["machine."+f.Key] = true
-	}
-	for _, m := range regexp.MustCompile(`(?m)^( *)([a-z_]+):`).FindAllStringSubmatch(Template, -1) {
-		key := m[2]
-		if len(m[1]) == 4 {
-			key = "machine." + key
-		}
-		if !want[key] {
-			t.Errorf("the template has %s, which the schema has not", key)
-		}
-		delete(want, key)
-	}
-	for key := range want {
-		t.Errorf("the template lacks %s", key)
-	}
-	if strings.Contains(Template, "\t") {
-		t.Error("the template has a tab")
+func TestTheTemplateHasEveryKeyOfTheSchemaWithAComment(t *testing.T) {
+	if err := conftemplates.Check(Template, schema); err != nil {
+		t.Error(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/machineries/machineries/conftemplates"
 	"github.com/machineries/machineries/machinery"
 	"github.com/machineries/machineries/machinery/config"
 )
@@ -104,44 +105,27 @@ func TestTwoMachinesWithOneDiskAreNamedWithTheirPlaces(t *testing.T) {
 }
 
 func TestTheTemplateHasEveryKeyOfTheSchemaWithAComment(t *testing.T) {
-	lines := strings.Split(Template, "\n")
-	var walk func(prefix string, fields []config.Field)
-	walk = func(prefix string, fields []config.Field) {
+	if err := conftemplates.Check(Template, schema); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEveryKeyOfTheSchemaIsDocumented(t *testing.T) {
+	var walk func(fields []config.Field)
+	walk = func(fields []config.Field) {
 		for _, f := range fields {
+			if f.Doc == "" {
+				t.Errorf("%s has no documentation", f.Key)
+			}
 			switch typ := f.Type.(type) {
 			case config.Section:
-				walk(prefix+f.Key+".", typ.Fields)
-				continue
+				walk(typ.Fields)
 			case config.Machines:
-				walk("machine.", typ.Fields)
-				continue
-			}
-			line := -1
-			for i, text := range lines {
-				if strings.Contains(text, "{{ "+prefix+f.Key+" }}") || strings.Contains(text, "in "+prefix+f.Key+" %}") {
-					line = i
-				}
-			}
-			if line < 0 {
-				t.Errorf("the template has no %s%s", prefix, f.Key)
-				continue
-			}
-			commented := false
-			for i := line - 1; i >= 0 && strings.TrimSpace(lines[i]) != "" && i >= line-5; i-- {
-				commented = commented || strings.Contains(lines[i], "# ")
-			}
-			if !commented {
-				t.Errorf("%s%s has no comment", prefix, f.Key)
-			}
-			if f.Doc == "" {
-				t.Errorf("%s%s has no documentation", prefix, f.Key)
+				walk(typ.Fields)
 			}
 		}
 	}
-	walk("", schema.Fields)
-	if err := schema.Validate(); err != nil {
-		t.Error(err)
-	}
+	walk(schema.Fields)
 }
 
 func TestTheDriverBringsNoTestFrameworkAndNoFlags(t *testing.T) {

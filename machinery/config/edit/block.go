@@ -31,7 +31,7 @@ func (b *block) indent() int { return b.key(0).Column - 1 }
 func (b *block) tail(i int) (int, error) {
 	key := b.key(i)
 	if at := b.offset(key); strings.Trim(string(b.before(at)), " ") != "" {
-		return 0, &placed{key, "this key does not begin its line, so a program cannot edit it"}
+		return 0, &placed{key, "this key does not begin its line, so a program cannot edit it", ""}
 	}
 	end, err := b.end(key)
 	if err != nil {
@@ -41,7 +41,7 @@ func (b *block) tail(i int) (int, error) {
 		end++
 	}
 	if end == len(b.data) || b.data[end] != ':' {
-		return 0, &placed{key, "the colon of this key is not behind it, so a program cannot edit it"}
+		return 0, &placed{key, "the colon of this key is not behind it, so a program cannot edit it", ""}
 	}
 	valueEnd, err := b.end(b.value(i))
 	if err != nil {
@@ -124,8 +124,9 @@ func (b *block) gap() (int, error) {
 }
 
 // removal takes the i-th key out, with all that belongs to it, and with the empty lines that set it apart: above it, or
-// below if it is the first.
-func (b *block) removal(i int) (splice, error) {
+// below if it is the first. With close those below go in any case: they would become part of a text above that keeps
+// the empty lines at its end.
+func (b *block) removal(i int, close bool) (splice, error) {
 	l, above, err := b.lines(i)
 	if err != nil {
 		return splice{}, err
@@ -140,6 +141,9 @@ func (b *block) removal(i int) (splice, error) {
 	case i == 0 && blanks > above: // a comment above is set apart by them
 		s.from = blanks
 	}
+	if close {
+		s.to = b.blanksBelow(s.to)
+	}
 	if s.to == len(b.data) && lineBreakOf(b.data) == "" {
 		s.from -= len(lineBreakOf(b.data[:s.from])) // the file goes on without a line break at its end
 	}
@@ -152,7 +156,27 @@ func (b *block) insertion(add []string, blanks int) (splice, error) {
 	if err != nil {
 		return splice{}, err
 	}
+	if at == len(b.data) && lineBreakOf(b.data) == "" {
+		if last := lastLeaf(b.node); last.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 && !b.strips(last) {
+			return splice{}, &placed{last, "the file ends with this text and has no line break there, so that nothing can be written below it without changing it",
+				"add a line break at the end of the file"}
+		}
+	}
 	return b.linesAt(at, add, blanks), nil
+}
+
+// lastLeaf is the last value of a tree.
+func lastLeaf(n *yaml.Node) *yaml.Node {
+	for len(n.Content) > 0 {
+		n = n.Content[len(n.Content)-1]
+	}
+	return n
+}
+
+// strips tells whether a text after "|" or ">" leaves out the line break at its end ("|-").
+func (t *text) strips(n *yaml.Node) bool {
+	header, _, _ := bytes.Cut(t.rest(t.skipSpace(t.properties(n))), []byte("#"))
+	return bytes.IndexByte(header, '-') >= 0
 }
 
 // linesAt puts lines, and empty ones above them, where a line begins or the file ends.

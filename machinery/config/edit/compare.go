@@ -33,14 +33,16 @@ func (c *comparison) same(want, have *yaml.Node) bool {
 		return want == have
 	}
 	c.became[want] = have
-	if want.Kind != have.Kind || want.Value != have.Value || len(want.Content) != len(have.Content) {
+	if want.Kind != have.Kind || len(want.Content) != len(have.Content) {
 		return false
 	}
-	if c.made[want] {
-		if want.Kind == yaml.ScalarNode && (want.Tag == nullTag) != (have.Tag == nullTag) || have.Tag == "!!merge" || have.Anchor != "" {
-			return false
-		}
-	} else if want.Tag != have.Tag || want.Style != have.Style || want.Anchor != have.Anchor {
+	isNull := have.Kind == yaml.ScalarNode && have.Tag == nullTag
+	switch made := c.made[want]; {
+	case made && (have.Tag == "!!merge" || have.Anchor != "" || isNull != (want.Tag == nullTag)):
+		return false
+	case made && !isNull && want.Value != have.Value:
+		return false
+	case !made && (want.Value != have.Value || want.Tag != have.Tag || want.Style != have.Style || want.Anchor != have.Anchor):
 		return false
 	}
 	if want.Kind == yaml.AliasNode {

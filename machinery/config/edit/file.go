@@ -2,6 +2,7 @@ package edit
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -114,11 +115,14 @@ func (f *File) at(n *yaml.Node, problem, hint string) config.Problems {
 	return config.Problems{d}
 }
 
-// refuse is an error with its place, and says that nothing was changed.
+// byHand is what to do where a program can do nothing.
+const byHand = "nothing was changed; make this edit in an editor"
+
+// refuse is an error with its place and its file.
 func (f *File) refuse(err error) error {
 	var p *placed
 	if errors.As(err, &p) {
-		return f.at(p.node, p.problem, "nothing was changed; make this edit in an editor")
+		return f.at(p.node, p.problem, cmp.Or(p.hint, byHand))
 	}
 	return err
 }

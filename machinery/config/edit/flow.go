@@ -38,7 +38,7 @@ func (f *flow) end(i int) (int, error) {
 		return f.open + 1, nil
 	}
 	if f.skipSpace(f.gapBefore(i)) != f.start(i) {
-		return 0, &placed{f.node.Content[2*i], "a program cannot edit this key: something stands before it that is neither a brace nor a comma"}
+		return 0, &placed{f.node.Content[2*i], "a program cannot edit this key: something stands before it that is neither a brace nor a comma", ""}
 	}
 	key, err := f.text.end(f.node.Content[2*i])
 	if err != nil {
@@ -151,7 +151,7 @@ func (f *flow) removal(i int) ([]splice, error) {
 		next = f.start(i + 1)
 	}
 	if hasComment(f.data[end:comma]) {
-		return nil, &placed{f.node.Content[2*i], "there is a comment between the end of this section and its comma, so a program cannot remove it"}
+		return nil, &placed{f.node.Content[2*i], "there is a comment between the end of this section and its comma, so a program cannot remove it", ""}
 	}
 	if !hasComment(f.data[prev:start]) && !hasComment(f.data[comma:next]) {
 		switch {
@@ -168,7 +168,7 @@ func (f *flow) removal(i int) ([]splice, error) {
 // linesRemoval is removal where there are comments around: whole lines go, or nothing.
 func (f *flow) linesRemoval(i, prev, start, end, comma int) ([]splice, error) {
 	if !f.ownLine(start) || !blankOrComment(f.rest(comma)) {
-		return nil, &placed{f.node.Content[2*i], "there are comments around this section, and it does not have its lines for itself, so a program cannot remove it"}
+		return nil, &placed{f.node.Content[2*i], "there are comments around this section, and it does not have its lines for itself, so a program cannot remove it", ""}
 	}
 	head := f.lineStart(start)
 	for f.line(head) > f.line(prev)+1 {

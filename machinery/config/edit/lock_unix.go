@@ -20,12 +20,13 @@ type lock struct {
 	exclusive bool // not on file systems that have no locks, such as some that are on a network
 }
 
-func lockDirectory(path string) (*lock, error) {
+// lockDirectory waits so long for others.
+func lockDirectory(path string, patience time.Duration) (*lock, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("the directory %s cannot be opened, which locking needs: %w", path, reason(err))
 	}
-	for deadline := time.Now().Add(lockPatience); ; {
+	for deadline := time.Now().Add(patience); ; {
 		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
@@ -36,7 +37,7 @@ func lockDirectory(path string) (*lock, error) {
 			return &lock{dir, false}, nil // Save still finds a file that has changed
 		case time.Now().After(deadline):
 			dir.Close()
-			return nil, fmt.Errorf("another program has been editing files in %s for %v; try again when it has ended", path, lockPatience)
+			return nil, fmt.Errorf("another program has been editing files in %s for %v; try again when it has ended", path, patience)
 		}
 		// The kernel tells nobody when a lock is released, but who waits in it, and that wait has no deadline.
 		time.Sleep(lockPause)

@@ -307,45 +307,58 @@ func (f *File) RemoveMachine(name string) error {
 		return f.at(alias, fmt.Sprintf("the machine %q cannot be removed: *%s refers here to what it has", name, alias.Value),
 			"write these values out where they are used, and remove the machine then")
 	}
-	want := shallow(f.now.root)
+	var next *state
+	for _, close := range []bool{false, true} {
+		var splices []splice
+		var want *yaml.Node
+		if splices, want, err = f.removal(&m, i, close); err != nil {
+			return f.refuse(err)
+		}
+		if next, err = f.verified(splices, want); err == nil {
+			f.now = next
+			return nil
+		}
+	}
+	return err
+}
+
+// removal is the edit that removes the i-th machine, and the tree that it leaves.
+func (f *File) removal(m *machineSection, i int, close bool) (splices []splice, want *yaml.Node, err error) {
+	want = shallow(f.now.root)
 	machines := shallow(m.value)
 	machines.Content = slices.Delete(machines.Content, 2*i, 2*i+2)
 	want.Content[2*m.index+1] = machines
-	var splices []splice
 	switch whole := len(machines.Content) == 0 && f.field.Optional && !f.field.AllowEmpty && len(want.Content) > 2; {
 	case whole:
 		want.Content = slices.Delete(want.Content, 2*m.index, 2*m.index+2)
-		splices, err = m.keyRemoval()
+		splices, err = m.keyRemoval(close)
 	case m.flow():
 		var machines *flow
 		if machines, err = newFlow(f.now.text, m.value); err == nil {
 			splices, err = machines.removal(i)
 		}
 	default:
-		if len(machines.Content) == 0 {
+		var s splice
+		s, err = m.machineBlock().removal(i, close)
+		splices = []splice{s}
+		switch tagged := m.value.Style&yaml.TaggedStyle != 0; {
+		case len(machines.Content) == 0 && tagged: // nothing at all would not be a mapping, as the tag says
+			at := m.root.properties(m.value)
+			splices = []splice{{at, at, " {}"}, s}
+			machines.Style |= yaml.FlowStyle
+		case len(machines.Content) == 0:
 			want.Content[2*m.index+1] = &yaml.Node{Kind: yaml.ScalarNode, Tag: nullTag, Anchor: m.value.Anchor}
 		}
-		var s splice
-		s, err = m.machineBlock().removal(i)
-		splices = []splice{s}
 	}
-	if err != nil {
-		return f.refuse(err)
-	}
-	next, err := f.verified(splices, want)
-	if err != nil {
-		return err
-	}
-	f.now = next
-	return nil
+	return splices, want, err
 }
 
 // keyRemoval takes out the whole section.
-func (m *machineSection) keyRemoval() ([]splice, error) {
+func (m *machineSection) keyRemoval(close bool) ([]splice, error) {
 	if m.rootFlow != nil {
 		return m.rootFlow.removal(m.index)
 	}
-	s, err := m.root.removal(m.index)
+	s, err := m.root.removal(m.index, close)
 	return []splice{s}, err
 }
 
@@ -377,7 +390,7 @@ func (f *File) verified(splices []splice, want *yaml.Node, made ...*yaml.Node) (
 
 // unsafe is the error of an edit that did not come out as it was meant.
 func (f *File) unsafe(splices []splice, why string) error {
-	problems := f.at(nil, "this edit cannot be made safely: "+why, "nothing was changed; make this edit in an editor")
+	problems := f.at(nil, "this edit cannot be made safely: "+why, byHand)
 	problems[0].Line = f.now.line(splices[0].from) + 1
 	return problems
 }

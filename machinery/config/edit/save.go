@@ -51,7 +51,7 @@ func Update(path string, s *config.Schema, edit func(*File) error) error {
 	if err != nil {
 		return err
 	}
-	held, err := lockDirectory(filepath.Dir(real))
+	held, err := lockDirectory(filepath.Dir(real), lockPatience)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (f *File) Save() error {
 	}
 	dir := filepath.Dir(f.disk.path)
 	if f.disk.held == nil {
-		held, err := lockDirectory(dir)
+		held, err := lockDirectory(dir, lockPatience)
 		if err != nil {
 			return err
 		}
@@ -215,11 +215,11 @@ func (f *File) removeLeftOvers() {
 const randomBytes = 8
 
 // writeBeside writes the new text, with the old file's owner, mode and attributes, to a temporary file beside it.
-func (f *File) writeBeside() (path string, err error) {
+func (f *File) writeBeside() (temporary string, err error) {
 	number := make([]byte, randomBytes)
 	rand.Read(number)
 	dir := filepath.Dir(f.disk.path)
-	path = filepath.Join(dir, f.temporaryPrefix()+hex.EncodeToString(number))
+	path := filepath.Join(dir, f.temporaryPrefix()+hex.EncodeToString(number))
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		hint := ""
@@ -244,7 +244,10 @@ func (f *File) writeBeside() (path string, err error) {
 	if err := file.Sync(); err != nil {
 		return "", reason(err)
 	}
-	return path, reason(file.Close())
+	if err := file.Close(); err != nil {
+		return "", reason(err)
+	}
+	return path, nil
 }
 
 // replace puts the temporary file where the old one is, unless that has changed at the last moment.

@@ -47,7 +47,7 @@ func (t *text) end(n *yaml.Node) (int, error) {
 
 // strange is the error of a node whose text is not what the parser has read.
 func (t *text) strange(n *yaml.Node) error {
-	return &placed{n, "this cannot be edited by a program: it is not clear where it ends"}
+	return &placed{n, "this cannot be edited by a program: it is not clear where it ends", ""}
 }
 
 // properties is the offset after the anchor and the tag of a node.
@@ -174,10 +174,10 @@ func (t *text) blockScalarEnd(n *yaml.Node, at int) (int, error) {
 	return end, nil
 }
 
-// placed is a problem at a node, which gets its file and line from the File.
+// placed is a problem at a node, with what to do. It gets its file from the File.
 type placed struct {
-	node    *yaml.Node
-	problem string
+	node          *yaml.Node
+	problem, hint string
 }
 
 func (p *placed) Error() string { return fmt.Sprintf("line %d: %s", p.node.Line, p.problem) }

@@ -1,0 +1,259 @@
+package edit
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/machineries/machineries/internal/require"
+)
+
+// childEnv makes the test binary a program that adds machines to the file that it names until it is killed.
+const childEnv = "MACHINERIES_TEST_EDIT_CHILD"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childEnv); path != "" {
+		child(path)
+	}
+	os.Exit(m.Run())
+}
+
+// child adds machines, and takes them out again when there are enough.
+func child(path string) {
+	fmt.Println("begins")
+	for {
+		err := Update(path, testSchema(), func(f *File) error {
+			n := len(f.now.doc.Machines())
+			if n > most {
+				for i := n - 1; i > 0; i-- {
+					if err := f.RemoveMachine(fmt.Sprint("m", i)); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			return f.AddMachine(fmt.Sprint("m", n), machineNumber(n))
+		})
+		if err != nil {
+			fmt.Println("wrong:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// most is how many machines a child adds.
+const most = 20
+
+func machineNumber(n int) []Setting {
+	return []Setting{{"ip", fmt.Sprint("10.1.0.", n)}, {"version", strings.Repeat("long ", 1000) + "x"}, {"tags", []string{"a", "b"}}}
+}
+
+// TestAKilledProgramLeavesTheOldFileOrTheNew kills programs that add machines. MACHINERY_KILLS is how many.
+func TestAKilledProgramLeavesTheOldFileOrTheNew(t *testing.T) {
+	kills := 20
+	if s := os.Getenv("MACHINERY_KILLS"); s != "" {
+		var err error
+		if kills, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := write(t, smallFile)
+	versions := map[string]bool{smallFile: true}
+	f := open(t, smallFile)
+	for n := 1; n <= most+1; n++ {
+		if err := f.AddMachine(fmt.Sprint("m", n), machineNumber(n)); err != nil {
+			t.Fatal(err)
+		}
+		versions[string(f.Bytes())] = true
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	seen, leftOver := map[string]bool{}, 0
+	for i := range kills {
+		killOne(t, path, time.Duration(random.Int64N(int64(60*time.Millisecond))))
+		text := read(t, path)
+		if !versions[text] {
+			t.Fatalf("after kill %d the file is none that was ever saved:\n%s", i+1, text)
+		}
+		seen[text] = true
+		temporaries, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*"))
+		if err != nil || len(temporaries) > 1 {
+			t.Fatalf("after kill %d there are %q, %v", i+1, temporaries, err)
+		}
+		leftOver += len(temporaries)
+	}
+	t.Logf("%d kills: %d different files were found, and %d temporaries", kills, len(seen), leftOver)
+	if len(seen) < 2 {
+		t.Error("no program came so far as to write anything")
+	}
+	if err := withMachine(t, path).Save(); err != nil {
+		t.Fatal(err)
+	}
+	alone(t, filepath.Dir(path), "test.yaml")
+}
+
+// killOne starts a program and kills it some time after it has begun.
+func killOne(t *testing.T, path string, after time.Duration) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+path)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	if lines.Scan(); lines.Text() != "begins" {
+		t.Errorf("the program says %q, %v", lines.Text(), lines.Err())
+	}
+	time.Sleep(after) // the moment of its death is to be any
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	for lines.Scan() {
+		t.Errorf("the program says %q", lines.Text())
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
+		t.Errorf("the program has ended by itself: %v", err)
+	}
+}
+
+// mounted puts a small file system over a new directory.
+func mounted(t *testing.T, options string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func TestWhereNothingCanBeWrittenTheOldFileStaysAndNothingBesideIt(t *testing.T) {
+	if !require.OwnMounts(t) {
+		return
+	}
+	place := func(t *testing.T, dir string, size int) (path string, f *File) {
+		path = filepath.Join(dir, "test.yaml")
+		if err := os.WriteFile(path, []byte(smallFile), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f = openFile(t, path)
+		settings := []Setting{{"ip", "10.0.0.9"}, {"version", strings.Repeat("x", size)}}
+		if err := f.AddMachine("x", settings); err != nil {
+			t.Fatal(err)
+		}
+		return path, f
+	}
+	page := os.Getpagesize()
+	t.Run("full disk", func(t *testing.T) {
+		for pages := 2; pages < 6; pages++ { // one is the old file's
+			dir := mounted(t, fmt.Sprintf("size=%d", pages*page))
+			path, f := place(t, dir, 5*page)
+			refused(t, path, smallFile, f.Save(), "is as it was", "no space left on device")
+		}
+	})
+	t.Run("no more files", func(t *testing.T) {
+		path, f := place(t, mounted(t, "size=1m,nr_inodes=2"), 10)
+		refused(t, path, smallFile, f.Save(), "is as it was", "no space left on device")
+	})
+	t.Run("once there is room", func(t *testing.T) {
+		dir := mounted(t, fmt.Sprintf("size=%d", 8*page))
+		path, f := place(t, dir, 5*page)
+		ballast := filepath.Join(dir, "ballast")
+		if err := os.WriteFile(ballast, make([]byte, 4*page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Save(); err == nil {
+			t.Error("it was saved on a full disk")
+		}
+		alone(t, dir, "ballast", "test.yaml")
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Save(); err != nil || read(t, path) != string(f.Bytes()) {
+			t.Errorf("with room: %v", err)
+		}
+	})
+	t.Run("read-only file system", func(t *testing.T) {
+		dir := mounted(t, "")
+		path, f := place(t, dir, 10)
+		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, path, smallFile, f.Save(), "is as it was", "read-only file system")
+	})
+	t.Run("the file itself is mounted", func(t *testing.T) {
+		path, f := place(t, mounted(t, ""), 10)
+		if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, path, smallFile, f.Save(), "is as it was", "mount point")
+	})
+}
+
+func TestSaveKeepsExtendedAttributesAndAccessControlLists(t *testing.T) {
+	path := write(t, smallFile)
+	// An access control list as the kernel takes it: user::rw-, user:12345:r--, group::r--, mask::r--, other::---.
+	acl := []byte{2, 0, 0, 0,
+		1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 0x39, 0x30, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255,
+		0x10, 0, 4, 0, 255, 255, 255, 255, 0x20, 0, 0, 0, 255, 255, 255, 255}
+	attributes := map[string][]byte{"user.note": []byte("mine"), accessList: acl}
+	for name, value := range attributes {
+		if err := unix.Setxattr(path, name, value, 0); errors.Is(err, unix.ENOTSUP) {
+			require.Missing(t, "xattr", "the file system of the temporary directory has no extended attributes")
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := withMachine(t, path).Save(); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range attributes {
+		got, err := extended(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
+		if err != nil || string(got) != string(want) {
+			t.Errorf("%s is %x, %v", name, got, err)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
+		t.Errorf("the mode is %v, %v", info.Mode(), err)
+	}
+}
+
+func TestSaveTakesNoAccessControlListFromTheDirectory(t *testing.T) {
+	path := write(t, smallFile)
+	acl := []byte{2, 0, 0, 0,
+		1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 7, 0, 0x39, 0x30, 0, 0, 4, 0, 5, 0, 255, 255, 255, 255,
+		0x10, 0, 7, 0, 255, 255, 255, 255, 0x20, 0, 5, 0, 255, 255, 255, 255}
+	if err := unix.Setxattr(filepath.Dir(path), "system.posix_acl_default", acl, 0); errors.Is(err, unix.ENOTSUP) {
+		require.Missing(t, "xattr", "the file system of the temporary directory has no access control lists")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if err := withMachine(t, path).Save(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := extended(func(b []byte) (int, error) { return unix.Getxattr(path, accessList, b) }); !errors.Is(err, unix.ENODATA) {
+		t.Errorf("the file has a list: %x, %v", got, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
+		t.Errorf("the mode is %v, %v", info.Mode(), err)
+	}
+}
