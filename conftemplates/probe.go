@@ -88,8 +88,11 @@ func (p *probe) many(f config.Field) int {
 // plain is a value of a plain type.
 func (p *probe) plain(t config.Type) any {
 	p.n++
-	switch t.(type) {
+	switch t := t.(type) {
 	case config.String:
+		if len(t.OneOf) > 0 {
+			break
+		}
 		if p.n%2 == 0 {
 			return fmt.Sprintf("%d: \"a\" 'b' #c \\d [é", p.n)
 		}

@@ -10,6 +10,10 @@ import (
 // sample is the n-th of many different values that a plain type permits, apart from what depends on the host.
 func sample(t config.Type, n int) any {
 	switch t := t.(type) {
+	case config.String:
+		if len(t.OneOf) > 0 {
+			return t.OneOf[n%len(t.OneOf)]
+		}
 	case config.Int:
 		from, to := int64(1), int64(1<<30)
 		switch {
