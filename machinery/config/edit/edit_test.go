@@ -35,7 +35,7 @@ func open(t *testing.T, text string) *File {
 	t.Helper()
 	f, err := Parse("test.yaml", []byte(text), testSchema())
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v\n%s", err, text)
 	}
 	return f
 }

@@ -2,7 +2,6 @@ package edit
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -104,25 +103,4 @@ func load(data []byte) (*yaml.Node, error) {
 // nothing tells a value for which nothing is written.
 func nothing(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.Value == "" && n.Tag == nullTag && n.Anchor == "" && n.Style == 0
-}
-
-// at is a problem at a node, which may be nil. The line itself is not in it: it may hold what is not to be shown.
-func (f *File) at(n *yaml.Node, problem, hint string) config.Problems {
-	d := config.Diagnostic{Position: config.Position{File: f.name}, Problem: problem, Hint: hint}
-	if n != nil {
-		d.Line, d.Column = n.Line, n.Column
-	}
-	return config.Problems{d}
-}
-
-// byHand is what to do where a program can do nothing.
-const byHand = "nothing was changed; make this edit in an editor"
-
-// refuse is an error with its place and its file.
-func (f *File) refuse(err error) error {
-	var p *placed
-	if errors.As(err, &p) {
-		return f.at(p.node, p.problem, cmp.Or(p.hint, byHand))
-	}
-	return err
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -36,84 +37,84 @@ const (
 
 func nullNode() *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: nullTag} }
 
+func textNode(s string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: textTag, Value: s}
+}
+
+// maker makes nodes of settings, and collects what is wrong with them.
+type maker struct{ problems config.Problems }
+
+func (m *maker) report(path, hint, format string, args ...any) {
+	m.problems = append(m.problems, config.Diagnostic{Path: path, Problem: fmt.Sprintf(format, args...), Hint: hint})
+}
+
 // section is the settings as a mapping, in the order of the fields.
-func section(fields []config.Field, settings []Setting, path string) (*yaml.Node, error) {
-	at := map[string]int{}
-	for i, f := range fields {
-		at[f.Key] = i
-	}
-	for i, s := range settings {
-		if _, known := at[s.Key]; !known {
-			return nil, fmt.Errorf("%s: there is no key %q here; the keys are %s", path, s.Key, list(keysOf(fields)))
-		}
-		if slices.ContainsFunc(settings[:i], func(o Setting) bool { return o.Key == s.Key }) {
-			return nil, fmt.Errorf("%s.%s: the key is given twice", path, s.Key)
-		}
-	}
+func (m *maker) section(fields []config.Field, settings []Setting, path string) *yaml.Node {
 	sorted := slices.Clone(settings)
-	slices.SortStableFunc(sorted, func(a, b Setting) int { return at[a.Key] - at[b.Key] })
-	out := &yaml.Node{Kind: yaml.MappingNode}
-	for _, s := range sorted {
-		n, err := value(fields[at[s.Key]].Type, s.Value, path+"."+s.Key)
-		if err != nil {
-			return nil, err
-		}
-		out.Content = append(out.Content, textNode(s.Key), n)
+	at := func(s Setting) int {
+		return slices.IndexFunc(fields, func(f config.Field) bool { return f.Key == s.Key })
 	}
-	return out, nil
+	slices.SortStableFunc(sorted, func(a, b Setting) int { return at(a) - at(b) })
+	out := &yaml.Node{Kind: yaml.MappingNode}
+	for i, s := range sorted {
+		full := joinPath(path, s.Key)
+		switch f := at(s); {
+		case f < 0:
+			m.report(full, "the keys are "+list(keysOf(fields)), "there is no such key")
+		case i > 0 && sorted[i-1].Key == s.Key:
+			m.report(full, "", "this key is given twice")
+		default:
+			out.Content = append(out.Content, textNode(s.Key), m.value(fields[f].Type, s.Value, full))
+		}
+	}
+	return out
 }
 
 // value is one value as a node.
-func value(t config.Type, given any, path string) (*yaml.Node, error) {
+func (m *maker) value(t config.Type, given any, path string) *yaml.Node {
 	if given == nil {
-		return nullNode(), nil
+		return nullNode()
 	}
+	out := &yaml.Node{Kind: yaml.SequenceNode}
 	switch t := t.(type) {
 	case config.List:
-		return listNode(t, given, path)
-	case config.Dict:
-		pairs, is := given.([]config.Pair)
-		if !is {
-			break
-		}
-		out := &yaml.Node{Kind: yaml.MappingNode}
-		for _, p := range pairs {
-			n, err := scalar(t.Of, p.Value, path+"."+p.Key)
-			if err != nil {
-				return nil, err
-			}
-			if err := wellFormed(p.Key, path); err != nil {
-				return nil, err
-			}
-			out.Content = append(out.Content, textNode(p.Key), n)
-		}
-		return out, nil
-	case config.Section:
-		if settings, is := given.([]Setting); is {
-			return section(t.Fields, settings, path)
-		}
-	case config.DictList:
-		sections, is := given.([][]Setting)
-		if !is {
-			break
-		}
-		out := &yaml.Node{Kind: yaml.SequenceNode}
-		for i, settings := range sections {
-			n, err := section(t.Fields, settings, path+"["+strconv.Itoa(i)+"]")
-			if err != nil {
-				return nil, err
+		for i, item := range elements(given) {
+			n := m.scalar(t.Of, item, itemPath(path, i))
+			if strings.TrimSpace(n.Value) == "" {
+				m.report(itemPath(path, i), "leave it out, or give it a value", "an element of a list cannot be empty")
 			}
 			out.Content = append(out.Content, n)
 		}
-		return out, nil
+		return out
+	case config.Dict:
+		if pairs, is := given.([]config.Pair); is {
+			out.Kind = yaml.MappingNode
+			for _, p := range pairs {
+				m.text(p.Key, path)
+				out.Content = append(out.Content, textNode(p.Key), m.scalar(t.Of, p.Value, joinPath(path, p.Key)))
+			}
+			return out
+		}
+	case config.Section:
+		if settings, is := given.([]Setting); is {
+			return m.section(t.Fields, settings, path)
+		}
+	case config.DictList:
+		if sections, is := given.([][]Setting); is {
+			for i, settings := range sections {
+				out.Content = append(out.Content, m.section(t.Fields, settings, itemPath(path, i)))
+			}
+			return out
+		}
 	default:
-		return scalar(t, given, path)
+		return m.scalar(t, given, path)
 	}
-	return nil, fmt.Errorf("%s: a Go %T cannot be %s", path, given, t.Describe())
+	m.report(path, "", "a Go %T cannot be %s", given, t.Describe())
+	return nullNode()
 }
 
-func listNode(t config.List, given any, path string) (*yaml.Node, error) {
-	var items []any
+// elements are those of a list; a value alone is a list of one.
+func elements(given any) (items []any) {
 	switch given := given.(type) {
 	case []string:
 		for _, s := range given {
@@ -126,34 +127,24 @@ func listNode(t config.List, given any, path string) (*yaml.Node, error) {
 	default:
 		items = []any{given}
 	}
-	out := &yaml.Node{Kind: yaml.SequenceNode}
-	for i, item := range items {
-		at := path + "[" + strconv.Itoa(i) + "]"
-		n, err := scalar(t.Of, item, at)
-		if err != nil {
-			return nil, err
-		}
-		if strings.TrimSpace(n.Value) == "" {
-			return nil, fmt.Errorf("%s: an element of a list cannot be empty", at)
-		}
-		out.Content = append(out.Content, n)
-	}
-	return out, nil
+	return items
 }
 
 // scalar is a plain value as a node; no type is String.
-func scalar(t config.Type, given any, path string) (*yaml.Node, error) {
-	out := &yaml.Node{Kind: yaml.ScalarNode, Tag: textTag}
+func (m *maker) scalar(t config.Type, given any, path string) *yaml.Node {
+	if t == nil {
+		t = config.String{}
+	}
+	out := textNode("")
 	switch t.(type) {
 	case config.Int, config.Bool, config.Duration:
-		out.Tag = bareTag
+		if given != "" { // which would be null without quotes
+			out.Tag = bareTag
+		}
 	}
 	switch given := given.(type) {
 	case string:
 		out.Value = given
-		if given == "" {
-			out.Tag = textTag // nothing at all would be null
-		}
 	case int:
 		out.Value = strconv.Itoa(given)
 	case bool:
@@ -161,24 +152,32 @@ func scalar(t config.Type, given any, path string) (*yaml.Node, error) {
 	case time.Duration:
 		out.Value = given.String()
 	default:
-		if t == nil {
-			t = config.String{}
-		}
-		return nil, fmt.Errorf("%s: a Go %T cannot be %s", path, given, t.Describe())
+		m.report(path, "", "a Go %T cannot be %s", given, t.Describe())
+		out.Value = "?" // so that no other problem is reported
 	}
-	return out, wellFormed(out.Value, path)
+	m.text(out.Value, path)
+	return out
 }
 
-func textNode(s string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: textTag, Value: s}
-}
-
-func wellFormed(s, path string) error {
+// text reports what is not UTF-8.
+func (m *maker) text(s, path string) {
 	if !utf8.ValidString(s) {
-		return fmt.Errorf("%s: %q is not UTF-8 text, which is all that a configuration can hold", path, s)
+		m.report(path, "a configuration can hold nothing else", "this is not UTF-8 text") // nor is it shown: it may be sensitive
 	}
-	return nil
 }
+
+// joinPath is a key path with one more key; a key that would not read as one is in quotes.
+func joinPath(path, key string) string {
+	if key == "" || strings.ContainsFunc(key, func(r rune) bool {
+		return strings.ContainsRune(".[]: \"'", r) || !unicode.IsPrint(r) || r == utf8.RuneError
+	}) {
+		key = strconv.Quote(key)
+	}
+	return path + "." + key
+}
+
+// itemPath is the path of a list's element.
+func itemPath(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
 func keysOf(fields []config.Field) []string {
 	keys := make([]string, len(fields))
