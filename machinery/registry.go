@@ -38,6 +38,18 @@ type Driver struct {
 	// reason, stays listed, with status error. Open fails only where nothing
 	// can work.
 	Open func(ctx context.Context, doc *config.Document, o Options) (Machinery, error)
+	// Diagnose, if not nil, tells people how an installation stands, and what
+	// to do where it does not: see [Finding]. It changes nothing, leaves
+	// nothing, and ends soon after ctx. It is a function of the driver's and not
+	// an operation of a Machinery because much of what it has to explain is why
+	// there can be none.
+	//
+	// doc was read without a look at the host ([config.Options].Static): what it
+	// names may not be there. What is wrong with the file itself the caller
+	// tells, so that a machine whose [config.Entry.Err] is not nil can be left
+	// out. doc is nil where there is no configuration. Without this function,
+	// what the operations say has to do.
+	Diagnose func(ctx context.Context, doc *config.Document, o DiagnoseOptions) []Finding
 }
 
 // Options are what the program that opens a driver decides, not the user's

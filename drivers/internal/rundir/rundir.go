@@ -49,6 +49,22 @@ func defaultOf(uid int, run string) string {
 // socket is the longest name of a socket that the driver has in a machine's directory, empty if it has none: a path may be too long for
 // one.
 func Make(path, socket string) (string, error) {
+	path, err := Check(path, socket)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", err
+	}
+	if err := CheckPrivate(path); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// Check is Make without making anything: it says whether the directory, or what it is to be made in, is fit for it. What it takes may
+// still fail to be made.
+func Check(path, socket string) (string, error) {
 	if !filepath.IsAbs(path) {
 		return "", errors.New("it has to be an absolute path; a relative one is another directory in each working directory, and programs in two of them would not see each other's machines")
 	}
@@ -91,12 +107,6 @@ func Make(path, socket string) (string, error) {
 	path = filepath.Join(above, missing, filepath.Base(path))
 	if sample := filepath.Join(path, strings.Repeat("0", KeyLength), socket); socket != "" && len(sample) > maxSocketPath {
 		return "", fmt.Errorf("its path is %d bytes too long: sockets like %s may have %d bytes; use a shorter one", len(sample)-maxSocketPath, sample, maxSocketPath)
-	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return "", err
-	}
-	if err := CheckPrivate(path); err != nil {
-		return "", err
 	}
 	return path, nil
 }

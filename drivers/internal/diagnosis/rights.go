@@ -1,0 +1,101 @@
+//go:build linux
+
+package diagnosis
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Whoami is the effective user of this process, in words.
+func Whoami() string { return userName(os.Geteuid()) }
+
+func userName(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	return fmt.Sprintf("user %d", uid)
+}
+
+func groupName(gid int) string {
+	if g, err := user.LookupGroupId(strconv.Itoa(gid)); err == nil {
+		return g.Name
+	}
+	return fmt.Sprintf("%d", gid)
+}
+
+// Denied says who owns the file that keeps the effective user from path, which is that file or a directory above it, and what can be
+// done; empty if nothing is seen that does.
+func Denied(path string) (why, do string) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", ""
+	}
+	barrier := path
+	for dir := range above(path) {
+		if unix.Faccessat(unix.AT_FDCWD, dir, unix.X_OK, unix.AT_EACCESS) != nil {
+			barrier = dir
+			break
+		}
+	}
+	info, err := os.Stat(barrier)
+	if err != nil {
+		return "", ""
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "", ""
+	}
+	owner, group := userName(int(s.Uid)), groupName(int(s.Gid))
+	why = fmt.Sprintf("%s belongs to %s, group %s, mode %04o, and this program runs as %s", barrier, owner, group, info.Mode().Perm(), Whoami())
+	need := fs.FileMode(0o040)
+	if info.IsDir() {
+		need = 0o010
+	}
+	if barrier == path && info.IsDir() {
+		need = 0o030 // it was to be written to
+	}
+	if int(s.Gid) != 0 && info.Mode().Perm()&need == need {
+		return why, fmt.Sprintf("add %s to the group %s (usermod -aG %s %s, then log in again), or run this as %s", Whoami(), group, group, Whoami(), owner)
+	}
+	return why, fmt.Sprintf("run this as %s, or let %s at it (chown, chgrp and chmod)", owner, Whoami())
+}
+
+// above are the directories above a path, from the root on.
+func above(path string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		at := "/"
+		for _, part := range strings.Split(strings.Trim(filepath.Dir(path), "/"), "/") {
+			if !yield(at) {
+				return
+			}
+			at = filepath.Join(at, part)
+		}
+		yield(at)
+	}
+}
+
+// OpenToOthers says who besides its owner may write to a file, or replace it because the directory that it is in may be written to;
+// empty for nobody.
+func OpenToOthers(path string) (why, do string) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", ""
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return fmt.Sprintf("%s may be written to by everybody (mode %04o)", path, info.Mode().Perm()), "close it with chmod o-w " + path
+	}
+	dir, err := os.Stat(filepath.Dir(path))
+	if err == nil && dir.Mode().Perm()&0o002 != 0 && dir.Mode()&os.ModeSticky == 0 {
+		return fmt.Sprintf("%s, in which %s is, may be written to by everybody (mode %04o)", filepath.Dir(path), filepath.Base(path), dir.Mode().Perm()), "close it with chmod o-w " + filepath.Dir(path)
+	}
+	return "", ""
+}
