@@ -15,16 +15,9 @@ type comparison struct {
 func newComparison(made ...*yaml.Node) *comparison {
 	c := &comparison{became: map[*yaml.Node]*yaml.Node{}, made: map[*yaml.Node]bool{}}
 	for _, n := range made {
-		c.make(n)
+		below(c.made, n)
 	}
 	return c
-}
-
-func (c *comparison) make(n *yaml.Node) {
-	c.made[n] = true
-	for _, child := range n.Content {
-		c.make(child)
-	}
 }
 
 // same tells whether have is what was meant.
@@ -79,15 +72,11 @@ func aliasOf(root, without *yaml.Node, refers func(*yaml.Node) bool) *yaml.Node 
 	return nil
 }
 
-// within tells whether n is root or below it.
-func within(root, n *yaml.Node) bool {
-	if root == n {
-		return true
+// below are the nodes of a tree, in a set.
+func below(set map[*yaml.Node]bool, n *yaml.Node) map[*yaml.Node]bool {
+	set[n] = true
+	for _, child := range n.Content {
+		below(set, child)
 	}
-	for _, child := range root.Content {
-		if within(child, n) {
-			return true
-		}
-	}
-	return false
+	return set
 }

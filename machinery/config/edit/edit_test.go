@@ -1,6 +1,8 @@
 package edit
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -206,5 +208,31 @@ func TestAMachineIsAddedInTheLayoutOfTheFile(t *testing.T) {
 				t.Errorf("removed again, -want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestFilesAsPeopleHaveThemTakeAMachineAndGiveItBack(t *testing.T) {
+	files, err := filepath.Glob("../testdata/good/*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Parse(file, data, testSchema())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.AddMachine("x", simple); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.RemoveMachine("x"); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(data), string(f.Bytes())); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", file, diff)
+		}
 	}
 }

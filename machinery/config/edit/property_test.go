@@ -11,12 +11,12 @@ import (
 	"github.com/machineries/machineries/machinery/config"
 )
 
-// described is all that a document says of its machines, one line a machine, and the rest.
-func described(t *testing.T, data []byte) (machines []string, rest string) {
+// described is all that a file says of its machines, one line a machine, and the rest.
+func described(t *testing.T, f *File) (machines []string, rest string) {
 	t.Helper()
-	doc, err := config.Options{Static: true}.Parse("test.yaml", data, testSchema())
-	if err != nil {
-		t.Fatalf("%v\n%s", err, data)
+	doc := f.now.doc
+	if len(doc.Problems().Errors()) > 0 {
+		t.Fatalf("%v\n%s", doc.Problems(), f.Bytes())
 	}
 	for _, e := range doc.Machines() {
 		machines = append(machines, fmt.Sprintf("%q %s", e.Name, describe(e.Values)))
@@ -81,64 +81,79 @@ func meant(name string, settings []Setting) string {
 	return out
 }
 
-// trials is how many configurations the property tests try.
+// trials is how many random configurations are edited.
 const trials = 10_000
 
-func TestAMachineThatIsAddedAndRemovedLeavesTheSameBytes(t *testing.T) {
-	for seed := range uint64(trials) {
-		r := newRandom(seed)
-		text := r.config()
-		machines, rest := described(t, []byte(text))
-		name, settings := r.name(), r.settings()
-		f := open(t, text)
-		if err := f.AddMachine(name, settings); err != nil {
-			t.Fatalf("seed %d: %v\n%s", seed, err, text)
-		}
-		after, restAfter := described(t, f.Bytes())
-		if diff := cmp.Diff(append(machines, meant(name, settings)), after); diff != "" || rest != restAfter {
-			t.Fatalf("seed %d: added, -want +got:\n%s%s\n%s\n%s", seed, diff, f.Bytes(), rest, restAfter)
-		}
-		again := open(t, string(f.Bytes()))
-		if err := again.RemoveMachine(name); err != nil {
-			t.Fatalf("seed %d: %v\n%s", seed, err, f.Bytes())
-		}
-		if string(again.Bytes()) != text {
-			t.Fatalf("seed %d: -want +got:\n%s\nwith the machine:\n%s", seed, cmp.Diff(strings.SplitAfter(text, "\n"), strings.SplitAfter(string(again.Bytes()), "\n")), f.Bytes())
-		}
-	}
-}
-
-func TestRemovingAMachineTakesNothingElseAway(t *testing.T) {
+// TestAnEditChangesExactlyWhatItIsToInAnyConfiguration adds a machine to random configurations, removes it again, which has to leave the
+// same bytes, and removes one of those that were there.
+func TestAnEditChangesExactlyWhatItIsToInAnyConfiguration(t *testing.T) {
 	refused := 0
 	for seed := range uint64(trials) {
 		r := newRandom(seed)
 		text := r.config()
-		machines, rest := described(t, []byte(text))
-		i := r.IntN(len(machines))
 		f := open(t, text)
-		err := f.RemoveMachine(r.names[i])
-		if err != nil {
-			if !strings.Contains(err.Error(), "refers here to what it has") || !strings.Contains(text, "<<: *") {
-				t.Fatalf("seed %d: %v\n%s", seed, err, text)
-			}
+		left := addAndRemove(t, r, f, text)
+		if seed%10 == 0 { // the others go on with what the File itself knows
+			f = open(t, left)
+		}
+		if !removeOne(t, r, f, text) {
 			refused++
-			continue
 		}
-		if len(machines) > 1 {
-			after, restAfter := described(t, f.Bytes())
-			want := append(append([]string{}, machines[:i]...), machines[i+1:]...)
-			if diff := cmp.Diff(want, after); diff != "" || rest != restAfter {
-				t.Fatalf("seed %d: -want +got:\n%s\n%s\nwas:\n%s", seed, diff, f.Bytes(), text)
-			}
-		}
-		for _, kind := range []string{"# header", "# top", "# end", "# free"} {
-			if before, after := strings.Count(text, kind), strings.Count(string(f.Bytes()), kind); before != after {
-				t.Fatalf("seed %d: of %d comments %q %d are left:\n%s\nwas:\n%s", seed, before, kind, after, f.Bytes(), text)
-			}
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
 		}
 	}
 	t.Logf("%d machines whose values others use were refused", refused)
 	if refused == 0 || refused > trials/10 {
 		t.Errorf("%d of %d removals were refused because others use the machine's values", refused, trials)
 	}
+}
+
+// addAndRemove returns the text that is left.
+func addAndRemove(t *testing.T, r *random, f *File, text string) string {
+	t.Helper()
+	machines, rest := described(t, f)
+	name, settings := r.name(), r.settings()
+	if err := f.AddMachine(name, settings); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	with := string(f.Bytes())
+	after, restAfter := described(t, f)
+	if diff := cmp.Diff(append(machines, meant(name, settings)), after); diff != "" || rest != restAfter {
+		t.Errorf("added, -want +got:\n%s%s\n%s\n%s", diff, with, rest, restAfter)
+	}
+	if err := f.RemoveMachine(name); err != nil {
+		t.Fatalf("%v\n%s", err, with)
+	}
+	left := string(f.Bytes())
+	if left != text {
+		t.Errorf("-want +got:\n%s\nwith the machine:\n%s", cmp.Diff(strings.SplitAfter(text, "\n"), strings.SplitAfter(left, "\n")), with)
+	}
+	return left
+}
+
+// removeOne takes out one of the machines that were there. It returns false if others use its values.
+func removeOne(t *testing.T, r *random, f *File, text string) bool {
+	t.Helper()
+	machines, rest := described(t, f)
+	i := r.IntN(len(machines))
+	if err := f.RemoveMachine(r.names[i]); err != nil {
+		if !strings.Contains(err.Error(), "refers here to what it has") || !strings.Contains(text, "<<: *") {
+			t.Errorf("%v\n%s", err, text)
+		}
+		return false
+	}
+	if len(machines) > 1 {
+		after, restAfter := described(t, f)
+		want := append(append([]string{}, machines[:i]...), machines[i+1:]...)
+		if diff := cmp.Diff(want, after); diff != "" || rest != restAfter {
+			t.Errorf("-want +got:\n%s\n%s\nwas:\n%s", diff, f.Bytes(), text)
+		}
+	}
+	for _, kind := range []string{"# header", "# top", "# end", "# free"} {
+		if before, after := strings.Count(text, kind), strings.Count(string(f.Bytes()), kind); before != after {
+			t.Errorf("of %d comments %q %d are left:\n%s\nwas:\n%s", before, kind, after, f.Bytes(), text)
+		}
+	}
+	return true
 }

@@ -31,7 +31,8 @@ func (f *File) RemoveMachine(name string) error {
 		return f.notThere(&m, name)
 	}
 	key, machine := m.value.Content[2*i], m.value.Content[2*i+1]
-	if alias := aliasOf(f.now.root, machine, func(n *yaml.Node) bool { return within(machine, n) || within(key, n) }); alias != nil {
+	own := below(below(map[*yaml.Node]bool{}, key), machine)
+	if alias := aliasOf(f.now.root, machine, func(n *yaml.Node) bool { return own[n] }); alias != nil {
 		return f.at(alias, fmt.Sprintf("the machine %q cannot be removed: *%s refers here to what it has", name, alias.Value),
 			"write these values out where they are used, and remove the machine then")
 	}

@@ -52,9 +52,9 @@ func (t *text) strange(n *yaml.Node) error {
 
 // properties is the offset after the anchor and the tag of a node.
 func (t *text) properties(n *yaml.Node) int {
-	at, end := t.offset(n), t.offset(n)
+	end := t.offset(n)
 	for {
-		at = t.skipSpace(end)
+		at := t.skipSpace(end)
 		switch {
 		case at < len(t.data) && t.data[at] == '&' && n.Anchor != "":
 			end = at + 1 + len(n.Anchor)

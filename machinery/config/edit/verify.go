@@ -12,7 +12,7 @@ import (
 func (f *File) verified(splices []splice, want *yaml.Node, made ...*yaml.Node) (*state, error) {
 	next, err := f.parse(f.now.spliced(splices...))
 	if err != nil {
-		return nil, f.unsafe(splices, "the file would not be YAML any more: "+firstLine(err))
+		return nil, f.unsafe(splices, "the file could not be read any more: "+firstLine(err))
 	}
 	if !newComparison(made...).same(want, next.root) {
 		return nil, f.unsafe(splices, "more would change in the file than was meant")
