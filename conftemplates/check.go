@@ -25,7 +25,7 @@ func Check(template string, s *config.Schema) error {
 		return err
 	}
 	if _, err := parse(template); err != nil {
-		return fmt.Errorf("%s:%w", templateName(s), err)
+		return inTemplate(s, err)
 	}
 	c := &check{template: template, schema: s}
 	c.variant("the example", ExampleValues(s), c.complete)
@@ -60,7 +60,7 @@ func (c *check) variant(name string, values *Values, more func(values *Values, r
 	if at, is := errors.AsType[*Error](err); is {
 		if said := at.Error(); !slices.Contains(c.said, said) {
 			c.said = append(c.said, said)
-			c.problems = append(c.problems, fmt.Errorf("%s:%w", templateName(c.schema), at))
+			c.problems = append(c.problems, inTemplate(c.schema, at))
 		}
 		return
 	}
@@ -74,7 +74,10 @@ func (c *check) variant(name string, values *Values, more func(values *Values, r
 	doc, err := config.Options{Strict: true, Static: true}.Parse(c.schema.Name+".yaml", rendered, c.schema)
 	if problems, is := errors.AsType[config.Problems](err); is {
 		for _, p := range problems {
-			c.problem("%s that is made of it does not load: %s: %s%s", name, p.Path, p.Problem, quoted(p.Text))
+			if at := p.Path + ": " + p.Problem; !slices.Contains(c.said, at) {
+				c.said = append(c.said, at)
+				c.problem("%s that is made of it does not load: %s%s", name, at, quoted(p.Text))
+			}
 		}
 		return
 	}
@@ -108,7 +111,7 @@ func (c *check) complete(values *Values, rendered []byte) {
 // section wants the keys of one section. The values tell which can be there at all.
 func (c *check) section(fields []config.Field, values *Values, node *yaml.Node, path string, lines []string) {
 	if node.Kind != yaml.MappingNode {
-		return
+		node = &yaml.Node{Kind: yaml.MappingNode}
 	}
 	for _, f := range fields {
 		value, _ := values.Get(f.Key)

@@ -1,6 +1,7 @@
 package conftemplates
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -128,20 +129,29 @@ func RenderDocument(template string, doc *config.Document) ([]byte, error) {
 	values := FromDocument(doc)
 	out, err := RenderYAML(template, values)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", templateName(doc.Schema()), err)
+		return nil, inTemplate(doc.Schema(), err)
 	}
 	again, err := config.Options{Strict: true, Static: true}.Parse(doc.Name(), out, doc.Schema())
 	if err != nil {
 		return nil, fmt.Errorf("%s is wrong: what it makes of %s does not load: %w", templateName(doc.Schema()), doc.Name(), err)
 	}
-	if path, was, is := difference("", values, FromDocument(again)); path != "" {
-		return nil, fmt.Errorf("%s is wrong: it makes of %s a file in which %s is %s, not %s", templateName(doc.Schema()), doc.Name(), path, is, was)
+	// The values may be secret.
+	if path, _, _ := difference("", values, FromDocument(again)); path != "" {
+		return nil, fmt.Errorf("%s is wrong: it makes of %s a file in which %s is another than it was", templateName(doc.Schema()), doc.Name(), path)
 	}
 	return out, nil
 }
 
 // templateName is the file name of a schema's template.
 func templateName(s *config.Schema) string { return s.Name + ".yaml.jinja2" }
+
+// inTemplate names the template in an error. The place in it follows the name as in a compiler's messages.
+func inTemplate(s *config.Schema, err error) error {
+	if _, placed := errors.AsType[*Error](err); placed {
+		return fmt.Errorf("%s:%w", templateName(s), err)
+	}
+	return fmt.Errorf("%s: %w", templateName(s), err)
+}
 
 // difference is the first place at which two values differ, "" for none, with what is there in each.
 func difference(path string, a, b any) (at, inA, inB string) {

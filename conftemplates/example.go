@@ -19,13 +19,13 @@ func Example(d machinery.Driver) ([]byte, error) {
 	}
 	out, err := RenderYAML(d.Template, ExampleValues(d.Schema))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", templateName(d.Schema), err)
+		return nil, inTemplate(d.Schema, err)
 	}
 	return out, nil
 }
 
 // ExampleValues are the values of an example: for each key of the schema its example, else its default, else nothing if it may
-// be absent or empty, else a value that its type permits. There is one machine, and one element of each list of sections.
+// be empty or absent, else a value that its type permits. There is one machine, and one element of each list of sections.
 func ExampleValues(s *config.Schema) *Values { return exampleValues(s.Fields) }
 
 func exampleValues(fields []config.Field) *Values {
@@ -49,22 +49,11 @@ func exampleValue(f config.Field) any {
 	case config.DictList:
 		return []any{exampleValues(t.Fields)}
 	}
-	given := f.Example
-	if given == nil {
-		given = f.Default
+	if f.Example != nil {
+		return given(f.Example)
 	}
-	switch given := given.(type) {
-	case nil:
-	case time.Duration:
-		return lengthOfTime(given)
-	case []string:
-		items := make([]any, len(given))
-		for i, item := range given {
-			items[i] = item
-		}
-		return items
-	default:
-		return given
+	if f.Default != nil {
+		return given(f.Default)
 	}
 	switch t := f.Type.(type) {
 	case config.List:
@@ -79,8 +68,11 @@ func exampleValue(f config.Field) any {
 		}
 		return names
 	}
-	if f.AllowEmpty || f.Optional {
+	switch {
+	case f.AllowEmpty:
 		return nil
+	case f.Optional:
+		return absent(f)
 	}
 	return sample(f.Type, 0)
 }
@@ -90,4 +82,19 @@ func orText(t config.Type) config.Type {
 		return config.String{}
 	}
 	return t
+}
+
+// given is a value that a schema gives, as templates have it.
+func given(value any) any {
+	switch value := value.(type) {
+	case time.Duration:
+		return lengthOfTime(value)
+	case []string:
+		items := make([]any, len(value))
+		for i, item := range value {
+			items[i] = item
+		}
+		return items
+	}
+	return value
 }

@@ -356,7 +356,7 @@ func lower(r *renderer, s site, value any, _ []any) (any, error) {
 		return nil, wrong(r, s, value, "", "%s is asked of %s", s.words, kindOf(value))
 	}
 	if strings.ContainsAny(plain, "İΣ") {
-		return nil, r.fail(s.place, "write it in lower case", "%s: %q has letters whose lower case depends on language or place", s.words, plain)
+		return nil, r.fail(s.place, "write it in lower case", "%s: the value has letters whose lower case depends on language or place", s.words)
 	}
 	return like(value, strings.ToLower(plain)), nil
 }

@@ -106,7 +106,7 @@ func (p *probe) plain(t config.Type) any {
 // absent is what a key reads as that may be absent but not empty, and is absent.
 func absent(f config.Field) any {
 	if f.Default != nil {
-		return exampleValue(config.Field{Type: f.Type, Default: f.Default})
+		return given(f.Default)
 	}
 	switch t := f.Type.(type) {
 	case config.Bool:

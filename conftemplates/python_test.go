@@ -53,24 +53,30 @@ for job in work["jobs"]:
 json.dump(results, sys.stdout)
 `
 
-// renderInPython renders all jobs in one run of Python.
-func renderInPython(t *testing.T, templates []string, jobs []job) []result {
+// inPython runs a program with JSON as its input, and its output as JSON.
+func inPython(t *testing.T, program string, input, output any) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), require.Python(t, "jinja2", "jinja2"), "-c", pythonProgram)
-	input, err := json.Marshal(map[string]any{"templates": templates, "jobs": jobs})
+	cmd := exec.CommandContext(t.Context(), require.Python(t, "jinja2", "jinja2, yaml"), "-c", program)
+	data, err := json.Marshal(input)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var complaint bytes.Buffer
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), &complaint
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(data), &complaint
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("python: %v\n%s", err, complaint.Bytes())
 	}
-	var results []result
-	if err := json.Unmarshal(out, &results); err != nil {
+	if err := json.Unmarshal(out, output); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// renderInPython renders all jobs in one run of Python.
+func renderInPython(t *testing.T, templates []string, jobs []job) []result {
+	t.Helper()
+	var results []result
+	inPython(t, pythonProgram, map[string]any{"templates": templates, "jobs": jobs}, &results)
 	if len(results) != len(jobs) {
 		t.Fatalf("%d results for %d jobs", len(results), len(jobs))
 	}
@@ -194,4 +200,70 @@ func TestFiveHundredConfigurationsRenderByteForByteAsInPython(t *testing.T) {
 			t.Fatalf("%s with %s\nPython -, here +:\n%s", names[jobs[i].Template], jobs[i].Values, diff)
 		}
 	}
+}
+
+func TestPythonReadsEachScalarAsItsText(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	cases := [][2]string{}
+	for range 10_000 {
+		plain := randomText(r)
+		// The keys and the elements of a list in brackets are scalars too.
+		cases = append(cases, [2]string{plain, "{k: " + scalar(plain, true) + ", l: x}"}, [2]string{plain, "k: " + scalar(plain, false)})
+	}
+	var wrong []string
+	inPython(t, `
+import json, sys, yaml
+loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+wrong = []
+for text, source in json.load(sys.stdin):
+    try:
+        got = yaml.load(source, loader)["k"]
+    except Exception as e:
+        got = e
+    if type(got) is not str or got != text:
+        wrong.append(repr(source) + " is " + repr(got))
+json.dump(wrong[:10], sys.stdout)
+`, cases, &wrong)
+	for _, w := range wrong {
+		t.Error(w)
+	}
+}
+
+func TestWhatPythonWritesRightIsWrittenByteForByte(t *testing.T) {
+	var names, sources []string
+	for name, source := range theTemplates(t) {
+		names, sources = append(names, name), append(sources, source)
+	}
+	r := rand.New(rand.NewPCG(11, 12))
+	for i := range 200 {
+		values := filled(anyValues(r, false))
+		for n, source := range sources {
+			python, err := Render(source, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := RenderYAML(source, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(python), string(got)); diff != "" {
+				t.Fatalf("%s, configuration %d: Python -, here +:\n%s", names[n], i, diff)
+			}
+		}
+	}
+}
+
+// filled has a text in the place of each nil.
+func filled(values *Values) *Values {
+	out := new(Values)
+	for key, value := range values.All() {
+		switch below := value.(type) {
+		case nil:
+			value = "text"
+		case *Values:
+			value = filled(below)
+		}
+		out.Set(key, value)
+	}
+	return out
 }

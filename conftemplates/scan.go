@@ -35,10 +35,10 @@ type scanner struct {
 
 // scan divides a template into its pieces.
 func scan(template string) ([]piece, error) {
-	if err := unreadable(template); err != nil {
+	source := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(template)
+	if err := unreadable(source); err != nil {
 		return nil, err
 	}
-	source := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(template)
 	// Python drops a line end at the end of the template. The last line of the file that is rendered has none then.
 	source = strings.TrimSuffix(source, "\n")
 	s := &scanner{source: source, place: place{1, 1}, atLineStart: true}
@@ -145,6 +145,9 @@ func (s *scanner) tag(kind pieceKind, end string, start place) error {
 		}
 		where := s.place
 		t, err := scanToken(rest, where)
+		if err != nil && where.line > start.line {
+			return start.errorf(`end it with "`+end+`"`, "what begins here is not ended before line %d, which has what cannot be in it: %s", where.line, err.Problem)
+		}
 		if err != nil {
 			return err
 		}

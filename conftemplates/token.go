@@ -18,7 +18,7 @@ type token struct {
 const hintText = `inside {{ }} and {% %} there are names, texts in quotes, whole numbers, and the signs . [ ] ( ) , | == and !=`
 
 // scanToken reads the token that rest begins with.
-func scanToken(rest string, where place) (token, error) {
+func scanToken(rest string, where place) (token, *Error) {
 	c := rest[0]
 	switch {
 	case c == '"' || c == '\'':
@@ -47,7 +47,7 @@ func scanToken(rest string, where place) (token, error) {
 }
 
 // scanNumber reads a whole number. Python reads more forms, which no configuration needs.
-func scanNumber(rest string, where place) (token, error) {
+func scanNumber(rest string, where place) (token, *Error) {
 	n := 1
 	for n < len(rest) && (isLetter(rest[n]) || isDigit(rest[n])) {
 		n++
@@ -64,7 +64,7 @@ func scanNumber(rest string, where place) (token, error) {
 // escapes are the escapes in a text in quotes.
 var escapes = map[byte]byte{'\\': '\\', '"': '"', '\'': '\'', 'n': '\n', 't': '\t'}
 
-func scanString(rest string, where place) (token, error) {
+func scanString(rest string, where place) (token, *Error) {
 	var out strings.Builder
 	for i := 1; i < len(rest); i++ {
 		switch c := rest[i]; c {

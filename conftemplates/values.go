@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"unicode/utf8"
 )
 
 // Values are names with values, in the order in which they were set: a dict of Python. The zero value is empty and ready.
@@ -87,13 +88,16 @@ func internal(value any, path []string) (any, error) {
 	case nil, int, bool:
 		return value, nil
 	case string:
+		if !utf8.ValidString(value) {
+			return nil, fmt.Errorf("the value %s is not UTF-8 text", strings.Join(path, "."))
+		}
 		return text(value), nil
 	case []string:
-		items := make(list, len(value))
+		items := make([]any, len(value))
 		for i, item := range value {
-			items[i] = text(item)
+			items[i] = item
 		}
-		return items, nil
+		return internal(items, path)
 	case []any:
 		items := make(list, len(value))
 		for i, item := range value {
@@ -109,6 +113,9 @@ func internal(value any, path []string) (any, error) {
 			return m, nil
 		}
 		for key, below := range value.All() {
+			if !utf8.ValidString(key) {
+				return nil, fmt.Errorf("the name %q below %q is not UTF-8 text", key, strings.Join(path, "."))
+			}
 			below, err := internal(below, append(path, key))
 			if err != nil {
 				return nil, err

@@ -167,13 +167,15 @@ func (w *yamlWriter) plain() error {
 		w.rest[0].literal = w.rest[0].literal[1:]
 	}
 	// White space at the end is none of the scalar.
-	if last := parts[len(parts)-1]; !last.isValue {
+	blanks := ""
+	if last := &parts[len(parts)-1]; !last.isValue {
 		trimmed := strings.TrimRight(last.literal, " \t")
-		w.rest = append([]segment{{literal: last.literal[len(trimmed):]}}, w.rest...)
-		if parts[len(parts)-1].literal = trimmed; trimmed == "" {
+		blanks = last.literal[len(trimmed):]
+		if last.literal = trimmed; trimmed == "" {
 			parts = parts[:len(parts)-1]
 		}
 	}
+	defer func() { w.write(blanks) }()
 	if len(parts) == 1 && parts[0].isValue {
 		if parts[0].value != nil {
 			plain, _ := plainText(parts[0].value)
@@ -196,7 +198,7 @@ func (w *yamlWriter) plain() error {
 	}
 	if worst != nil && !standsAlone(whole.String(), w.flow > 0) {
 		return worst.site.place.errorf(`put double quotes around the whole in the template: "... {{ `+worst.site.words+` }} ..."`,
-			"with this value, %q would not be a text of its own in the file", whole.String())
+			"the value of %s has characters that would make something else of the text around it", worst.site.words)
 	}
 	w.write(whole.String())
 	return nil
@@ -249,7 +251,7 @@ func (w *yamlWriter) single() error {
 		if w.rest[0].isValue {
 			s, plain := w.take()
 			if strings.ContainsFunc(plain, unprintable) {
-				return s.site.place.errorf("use double quotes in the template", "the value %q cannot stand in single quotes", plain)
+				return s.site.place.errorf("use double quotes in the template", "the value of %s has characters that cannot stand in single quotes", s.site.words)
 			}
 			w.write(strings.ReplaceAll(plain, "'", "''"))
 			continue
@@ -280,10 +282,16 @@ func (w *yamlWriter) comment() error {
 			}, plain))
 			continue
 		}
-		if c := w.peek(0); c == '\n' || c == '\r' {
+		text := w.rest[0].literal
+		end := strings.IndexAny(text, "\r\n")
+		if end == 0 {
 			return nil
 		}
-		w.pass(1)
+		if end < 0 {
+			end = len(text)
+		}
+		w.write(text[:end])
+		w.rest[0].literal = text[end:]
 	}
 	return nil
 }
@@ -296,7 +304,7 @@ func (w *yamlWriter) block() error {
 		if w.rest[0].isValue {
 			s, plain := w.take()
 			if strings.ContainsFunc(plain, unprintable) || strings.HasPrefix(plain, " ") && strings.TrimLeft(w.line.String(), " ") == "" {
-				return s.site.place.errorf("use double quotes in the template", "the value %q cannot stand in a block of text", plain)
+				return s.site.place.errorf("use double quotes in the template", "the value of %s has characters that cannot stand in a block of text", s.site.words)
 			}
 			w.write(plain)
 			continue
