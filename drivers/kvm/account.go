@@ -24,7 +24,7 @@ var _ machinery.Accountant = (*Machinery)(nil)
 // libvirt, however many machines there are.
 func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 	const op = machinery.OpAccount
-	if err := d.begins(ctx, op); err != nil {
+	if err := d.frame.Begin(ctx, op); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(d.runtimeDir)
@@ -37,7 +37,7 @@ func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 	}
 	var runs []machinery.Run
 	own := map[string]bool{} // the directories of machines in the configuration
-	for _, v := range d.machines {
+	for _, v := range d.frame.All() {
 		dom, is := domains[v.conf.Label]
 		if !is {
 			continue
@@ -139,7 +139,7 @@ func present(paths []string) []string {
 // runs and that nobody holds is ended as by Stop.
 func (d *Machinery) Sweep(ctx context.Context, id string, end bool) error {
 	const op = machinery.OpSweep
-	if err := d.begins(ctx, op); err != nil {
+	if err := d.frame.Begin(ctx, op); err != nil {
 		return err
 	}
 	uuid, is := uuidOfDir(id)
@@ -147,7 +147,7 @@ func (d *Machinery) Sweep(ctx context.Context, id string, end bool) error {
 		return fault.Fail(op, id, machinery.ErrNotFound, nil, "there is no run of this id below %s", d.runtimeDir)
 	}
 	v := d.foundVM(uuid)
-	for _, own := range d.machines {
+	for _, own := range d.frame.All() {
 		if dom := own.dom.Load(); dom != nil && dom.UUID == uuid {
 			v = own
 		}

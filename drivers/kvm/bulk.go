@@ -17,15 +17,15 @@ import (
 // Errors: ErrConnection if libvirt does not answer.
 func (d *Machinery) States(ctx context.Context) (map[string]machinery.Status, error) {
 	const op = machinery.OpState
-	if err := d.begins(ctx, op); err != nil {
+	if err := d.frame.Begin(ctx, op); err != nil {
 		return nil, err
 	}
 	seen, err := d.askAll(ctx, op)
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[string]machinery.Status, len(d.machines))
-	for _, v := range d.machines {
+	all := make(map[string]machinery.Status, len(d.frame.All()))
+	for _, v := range d.frame.All() {
 		dom, there := seen[v.conf.Label]
 		all[v.machine.Name] = v.statusFrom(dom, there)
 	}

@@ -25,7 +25,7 @@ func (d *Machinery) LibvirtVersion(ctx context.Context) (string, error) {
 
 func (d *Machinery) askVersion(ctx context.Context, ask func(*libvirt.Libvirt) (uint64, error)) (string, error) {
 	const op = machinery.OpVersion
-	if err := d.begins(ctx, op); err != nil {
+	if err := d.frame.Begin(ctx, op); err != nil {
 		return "", err
 	}
 	found := new(uint64)
@@ -42,15 +42,4 @@ func (d *Machinery) askVersion(ctx context.Context, ask func(*libvirt.Libvirt) (
 		return "", fault.Fail(op, "", machinery.ErrConnection, err, "libvirt cannot be asked for the version")
 	}
 	return "", fault.Fail(op, "", machinery.ErrDependency, err, "libvirt has no hypervisor whose version it could tell")
-}
-
-// begins refuses what cannot begin at all, for operations that are not about one machine.
-func (d *Machinery) begins(ctx context.Context, op machinery.Op) error {
-	switch {
-	case d.isClosed():
-		return &machinery.Error{Op: op, Kind: machinery.ErrClosed}
-	case ctx.Err() != nil:
-		return fault.Fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
-	}
-	return nil
 }

@@ -101,6 +101,14 @@ func Join(problems []error) error {
 	return Several(problems)
 }
 
+// Add is problem beside those that there are already; nil is none.
+func Add(already, problem error) error {
+	if already == nil {
+		return problem
+	}
+	return Several{already, problem}
+}
+
 // NotNil leaves out errors that are nil.
 func NotNil(errs ...error) []error {
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
