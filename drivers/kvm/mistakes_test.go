@@ -81,12 +81,12 @@ func TestWhoMayNotOpenADiskIsNamedWithThePath(t *testing.T) {
 	mustKind(t, d.NoRestoreStart(limit(t), "m0"), machinery.ErrHypervisor,
 		"'/vms/a.qcow2': Permission denied (error 1 of domain 10)", fmt.Sprintf("(%d:%d)", os.Geteuid(), os.Getegid()), "libvirt runs its machines as the user")
 
-	own := d.byName["m0"].whoMayNot(limit(t), &fs.PathError{Op: "open", Path: "/vms/a.qcow2", Err: syscall.EACCES})
+	own := d.frame.Named("m0").whoMayNot(limit(t), &fs.PathError{Op: "open", Path: "/vms/a.qcow2", Err: syscall.EACCES})
 	if want := fmt.Sprintf("(%d:%d)", os.Geteuid(), os.Getegid()); !errors.Is(own, fs.ErrPermission) || !strings.Contains(own.Error(), "this program runs as the user") || !strings.Contains(own.Error(), want) {
 		t.Errorf("a file that this program may not open: %v; want the user %s named", own, want)
 	}
 	other := errors.New("no space left on device")
-	if err := d.byName["m0"].whoMayNot(limit(t), other); err != other {
+	if err := d.frame.Named("m0").whoMayNot(limit(t), other); err != other {
 		t.Errorf("what is no question of permission is told as %v", err)
 	}
 }

@@ -120,7 +120,9 @@ func TestCloseEndsWhatRunsDoesTheLastWorkOnEachMachineAndThenTheRest(t *testing.
 	<-begun
 	watched, err := f.Watch(t.Context(), "b", func(*plain) watching.Source {
 		return watching.Source{
-			Status:        func(context.Context) (machinery.Status, error) { return machinery.Status{State: machinery.StateRunning}, nil },
+			Status: func(context.Context) (machinery.Status, error) {
+				return machinery.Status{State: machinery.StateRunning}, nil
+			},
 			Followed:      func() bool { return true },
 			FollowedEvery: time.Hour, OtherwiseEvery: time.Hour,
 		}
