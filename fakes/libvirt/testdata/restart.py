@@ -36,8 +36,8 @@ def wait_for(*what):
 
 def connect():
     conn = libvirt.open(uri)
-    # A daemon that is silent is one that is gone, after three unanswered questions.
-    conn.setKeepAlive(1, 3)
+    # A daemon that is silent is one that is gone: it is asked after a second, and once more.
+    conn.setKeepAlive(1, 2)
     conn.registerCloseCallback(lambda _c, reason, _o: note("closed", reason), None)
     conn.domainEventRegister(lambda _c, dom, event, detail, _o: note(dom.name(), event, detail), None)
     return conn
@@ -63,7 +63,7 @@ for _ in range(200):
 tell("state", conn.lookupByName(label).state())
 tell("ready")
 wait_for(label, libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED)
-# It is quiet for longer than it takes to ask whether the daemon is there.
-threading.Event().wait(2.5)
+# It is quiet for longer than it takes to find out that a daemon is gone.
+threading.Event().wait(3.5)
 tell("alive", conn.isAlive())
 tell("done")
