@@ -3,6 +3,7 @@
 package kvm
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 )
@@ -79,7 +81,7 @@ func uuidOfDir(name string) (uuid libvirt.UUID, is bool) {
 
 // foundVM is the machine of a runtime directory that none in the configuration has.
 func (d *Machinery) foundVM(uuid libvirt.UUID) *vm {
-	v := &vm{d: d, log: d.log.With("run", filepath.Base(d.dirOf(uuid)))}
+	v := &vm{d: d, only: true, log: d.log.With("run", filepath.Base(d.dirOf(uuid)))}
 	if l, err := readLedger(d.dirOf(uuid)); err == nil && l != nil {
 		v.machine.Name, v.conf.Label = l.Machine, l.Label
 	}
@@ -166,21 +168,25 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 	if v.hold != nil {
 		return fault.Fail(op, v.machine.Name, machinery.ErrBusy, nil, "this driver holds the machine; stop it instead")
 	}
-	state, reason, err := v.ask(ctx)
-	_, gone := errors.AsType[*noDomain](err)
-	if err != nil && !gone {
-		return v.refused(ctx, op, err, "asking for the machine's state")
+	dom, _, err := v.domain(ctx)
+	if err != nil {
+		return v.refused(ctx, op, err, "looking for the machine's domain")
 	}
-	runs := !gone && libvirt.DomainState(state) != libvirt.DomainShutoff
-	if runs && !end {
-		return fault.Fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine is %s, and nobody holds it; it is ended only on request", inWords(state, reason))
-	}
-	if dom := v.dom.Load(); dom != nil && !runs {
-		if _, err := os.Lstat(v.d.dirOf(dom.UUID)); err != nil {
-			return fault.Fail(op, v.machine.Name, machinery.ErrNotFound, nil, "nothing is left of a run of the machine")
+	if !hostfile.IsThere(v.d.dirOf(dom.UUID)) {
+		if _, runs, err := v.standing(ctx, op); err != nil || !runs {
+			return cmp.Or[error](err, fault.Fail(op, v.machine.Name, machinery.ErrNotFound, nil, "nothing is left of a run of the machine"))
 		}
 	}
 	if err := v.take(ctx, op); err != nil {
+		return err
+	}
+	// Only now: another driver may have had it until this one took it.
+	words, runs, err := v.standing(ctx, op)
+	if err == nil && runs && !end {
+		err = fault.Fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine is %s, and nobody holds it; it is ended only on request", words)
+	}
+	if err != nil {
+		v.letGo()
 		return err
 	}
 	if runs {
@@ -194,4 +200,16 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "something could not be removed")
 	}
 	return nil
+}
+
+// standing is whether the machine's domain runs, and its state in libvirt's words. One that is gone does not.
+func (v *vm) standing(ctx context.Context, op machinery.Op) (words string, runs bool, err error) {
+	state, reason, err := v.ask(ctx)
+	if _, gone := errors.AsType[*noDomain](err); gone {
+		return "gone", false, nil
+	}
+	if err != nil {
+		return "", false, v.refused(ctx, op, err, "asking for the machine's state")
+	}
+	return inWords(state, reason), libvirt.DomainState(state) != libvirt.DomainShutoff, nil
 }

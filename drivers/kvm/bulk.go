@@ -4,9 +4,11 @@ package kvm
 
 import (
 	"context"
+	"errors"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -66,6 +68,8 @@ type seen struct {
 func (d *Machinery) askAll(ctx context.Context, op machinery.Op) (map[string]seen, error) {
 	all, err := d.allStates(ctx)
 	switch {
+	case errors.Is(err, rpc.ErrClosed):
+		return nil, &machinery.Error{Op: op, Kind: machinery.ErrClosed}
 	case err != nil && ctx.Err() != nil:
 		return nil, fault.Interrupted(op, "", ctx, "asking libvirt for the states of all machines")
 	case err != nil && unheard(err):

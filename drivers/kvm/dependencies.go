@@ -13,6 +13,7 @@ import (
 	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/internal/rundir"
+	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -35,7 +36,11 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 			missing = append(missing, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	note(d.checkLibvirt(ctx), "libvirt cannot be used")
+	answer := d.checkLibvirt(ctx)
+	if errors.Is(answer, rpc.ErrClosed) {
+		return &machinery.Error{Op: op, Kind: machinery.ErrClosed}
+	}
+	note(answer, "libvirt cannot be used")
 	if ctx.Err() != nil {
 		return fault.Interrupted(op, "", ctx, "asking libvirt for the version")
 	}

@@ -86,6 +86,9 @@ func (v *vm) call(ctx context.Context, f func(libvirt.Domain) error) error {
 	if !rpc.IsCode(err, libvirt.ErrNoDomain) {
 		return err
 	}
+	if v.only {
+		return &noDomain{v.conf.Label, err}
+	}
 	v.dom.Store(nil)
 	if !cached {
 		return &noDomain{v.conf.Label, err}

@@ -38,6 +38,7 @@ type vm struct {
 	log     *slog.Logger
 
 	dom     atomic.Pointer[libvirt.Domain] // nil while it is not known
+	only    bool                           // it is the domain of that UUID, and not one that has got its name since
 	alive   probe
 	turns   turns.Turns
 	watches watching.Hub

@@ -18,8 +18,9 @@ import (
 	"github.com/machineries/machineries/machinery"
 )
 
-// questions is how many machines' QEMU may be asked at once whether they answer. Those that do not keep a connection each.
-const questions = 16
+// questioners is how many connections there are for asking machines' QEMU whether they answer, each for four at once. One that does not answer keeps its
+// question, and a worker of libvirtd with it, of which that has 20 for all its clients (max_workers): some have to be left to start machines with.
+const questioners = 4
 
 // New connects to libvirt and makes the driver for a configuration. It takes a handful of questions, however many machines there
 // are. A machine that cannot be used does not stop the others: it is listed, its state is error with the reason while it is off,
@@ -47,9 +48,6 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	if u, err := url.Parse(c.URI); err == nil {
 		d.remote = u.Hostname()
 	}
-	if c.Capture != CaptureTcpdump && c.Capture != CaptureFilterDump {
-		return refuse(machinery.ErrConfig, nil, "capture is %q; %s and %s are known", c.Capture, CaptureTcpdump, CaptureFilterDump)
-	}
 	c.DisposableDir = absolute(c.DisposableDir)
 	d.config = c
 	d.byLabel, d.lookNow = map[string]*vm{}, make(chan struct{}, 1)
@@ -68,7 +66,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	if d.client, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Log: d.log}); err != nil {
 		return refuse(machinery.ErrConfig, err, "libvirt cannot be reached by %q", c.URI)
 	}
-	if d.probes, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Pool: questions, Log: d.log}); err != nil {
+	if d.probes, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Pool: questioners, Log: d.log}); err != nil {
 		return refuse(machinery.ErrConfig, err, "libvirt cannot be reached by %q", c.URI)
 	}
 	if err := d.survey(ctx); err != nil {

@@ -190,10 +190,10 @@ func (v *vm) await(ctx context.Context, op machinery.Op, what string, begin func
 	// The call itself goes on until libvirt is done, so that it is known when it is.
 	call, end := context.WithTimeout(context.WithoutCancel(ctx), v.d.config.LoadTimeout+v.Patience())
 	done := make(chan error, 1)
-	go func() {
+	v.d.asking.Go(func() {
 		defer end()
 		done <- rpc.RetryLocked(call, func() error { return v.doLong(call, what, begin) })
-	}()
+	})
 	var err error
 	select {
 	case err = <-done:

@@ -4,9 +4,11 @@ package kvm
 
 import (
 	"context"
+	"errors"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -36,6 +38,8 @@ func (d *Machinery) askVersion(ctx context.Context, ask func(*libvirt.Libvirt) (
 	switch {
 	case err == nil:
 		return versionText(*found), nil
+	case errors.Is(err, rpc.ErrClosed):
+		return "", &machinery.Error{Op: op, Kind: machinery.ErrClosed}
 	case ctx.Err() != nil:
 		return "", fault.Interrupted(op, "", ctx, "asking libvirt for the version")
 	case unheard(err):
