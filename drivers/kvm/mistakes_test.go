@@ -110,6 +110,12 @@ func TestTheUserOfTheMachinesIsReadFromTheCapabilities(t *testing.T) {
 func TestAWayToCaptureThatThereIsNotIsRefused(t *testing.T) {
 	server := many(t, 1)
 	c := Config{URI: server.URI(), Capture: "wireshark", Machines: []MachineConfig{{Name: "a", Label: "m0"}}}
-	_, err := New(limit(t), c, machinery.Options{RuntimeDir: filepath.Join(t.TempDir(), "run")})
-	mustKind(t, err, machinery.ErrConfig, `capture is "wireshark"`, CaptureTcpdump, CaptureFilterDump)
+	d, err := New(limit(t), c, machinery.Options{RuntimeDir: filepath.Join(t.TempDir(), "run")})
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Close()) })
+	status := mustState(t, d, "a", machinery.StateError, reasonConfig)
+	if !strings.Contains(status.Detail, `capture is "wireshark"`) || !strings.Contains(status.Detail, CaptureFilterDump) {
+		t.Errorf("the detail is %q; want the wrong word and those that are known", status.Detail)
+	}
+	mustKind(t, d.NoRestoreStart(limit(t), "a"), machinery.ErrConfig, "wireshark")
 }

@@ -110,6 +110,9 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 	case m.Snapshot != "" && m.Memory != "":
 		v.worse(errors.New("both a snapshot and a memory image are named; leave one away"))
 	}
+	if how := d.config.Capture; how != CaptureTcpdump && how != CaptureFilterDump {
+		v.worse(fmt.Errorf("capture is %q; %s and %s are known", how, CaptureTcpdump, CaptureFilterDump))
+	}
 	return v
 }
 
