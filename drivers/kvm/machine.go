@@ -92,9 +92,7 @@ func (v *vm) Refuse(op machinery.Op) error {
 
 // wrongState is the error for a machine that is in the wrong state. The text has a verb for that state.
 func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, text string) error {
-	e := fault.Fail(op, v.machine.Name, kind, nil, text, status)
-	e.Status = status
-	return e
+	return fault.WrongState(op, v.machine.Name, kind, status, text)
 }
 
 // Patience is how long an operation may take to end that was told to: another Stop has to wait for libvirt to end the machine.
