@@ -48,9 +48,6 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	if u, err := url.Parse(c.URI); err == nil {
 		d.remote = u.Hostname()
 	}
-	if c.Capture != CaptureTcpdump && c.Capture != CaptureFilterDump {
-		return refuse(machinery.ErrConfig, nil, "capture is %q; %s and %s are known", c.Capture, CaptureTcpdump, CaptureFilterDump)
-	}
 	c.DisposableDir = absolute(c.DisposableDir)
 	d.config = c
 	d.byLabel, d.lookNow = map[string]*vm{}, make(chan struct{}, 1)

@@ -34,7 +34,12 @@ func restored(t *testing.T, snapshot []byte, change ...func(*site)) (*site, *Mac
 	return s, m
 }
 
-func (d *Machinery) pid(name string) int { return d.frame.Named(name).run.proc.PID }
+func (d *Machinery) pid(name string) int {
+	v := d.frame.Named(name)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.run.proc.PID
+}
 
 // stranger is a connection to the machine's second monitor, as somebody else would have.
 func stranger(t *testing.T, m *Machinery, command string, args any) {
