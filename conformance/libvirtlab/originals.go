@@ -123,8 +123,8 @@ var exempt = map[conformance.Feature]string{
 // lackingFake are the reasons for what the lab offers with QEMU, and not with the
 // fake libvirtd.
 var lackingFake = map[conformance.Feature]string{
-	conformance.FeatureProcess:                       "the machines of the fake libvirtd have no processes",
-	conformance.FaultFeature(conformance.FaultNoise): "the machines of the fake libvirtd print nothing",
+	conformance.FeatureProcess:                       "the machines of the fake libvirtd are in its own process, and what a QEMU has is its daemon's doing, to be seen with a real one",
+	conformance.FaultFeature(conformance.FaultNoise): "the machines of the fake libvirtd print nothing, and what a QEMU prints its daemon reads, to be seen with a real one",
 }
 
 // Exempt implements conformance.Exempter.

@@ -5,7 +5,6 @@ package kvm
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,7 +23,7 @@ var _ machinery.Accountant = (*Machinery)(nil)
 // libvirt, however many machines there are.
 func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 	const op = machinery.OpAccount
-	if err := d.begins(ctx, op); err != nil {
+	if err := d.frame.Begin(ctx, op); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(d.runtimeDir)
@@ -37,7 +36,7 @@ func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 	}
 	var runs []machinery.Run
 	own := map[string]bool{} // the directories of machines in the configuration
-	for _, v := range d.machines {
+	for _, v := range d.frame.All() {
 		dom, is := domains[v.conf.Label]
 		if !is {
 			continue
@@ -79,7 +78,7 @@ func uuidOfDir(name string) (uuid libvirt.UUID, is bool) {
 
 // foundVM is the machine of a runtime directory that none in the configuration has.
 func (d *Machinery) foundVM(uuid libvirt.UUID) *vm {
-	v := &vm{d: d, log: d.log.With("run", filepath.Base(d.dirOf(uuid)))}
+	v := &vm{d: d, only: true, log: d.log.With("run", filepath.Base(d.dirOf(uuid)))}
 	if l, err := readLedger(d.dirOf(uuid)); err == nil && l != nil {
 		v.machine.Name, v.conf.Label = l.Machine, l.Label
 	}
@@ -132,66 +131,4 @@ func present(paths []string) []string {
 		_, err := os.Lstat(path)
 		return err != nil
 	})
-}
-
-// Sweep removes what is left of a run that Account has listed: disposable disks and recordings that were not ended. Everything is looked at again
-// with the machine's lock held, so that what a driver has taken since is ErrBusy and stays as it is. With end a machine that
-// runs and that nobody holds is ended as by Stop.
-func (d *Machinery) Sweep(ctx context.Context, id string, end bool) error {
-	const op = machinery.OpSweep
-	if err := d.begins(ctx, op); err != nil {
-		return err
-	}
-	uuid, is := uuidOfDir(id)
-	if !is {
-		return fault.Fail(op, id, machinery.ErrNotFound, nil, "there is no run of this id below %s", d.runtimeDir)
-	}
-	v := d.foundVM(uuid)
-	for _, own := range d.machines {
-		if dom := own.dom.Load(); dom != nil && dom.UUID == uuid {
-			v = own
-		}
-	}
-	t, err := v.turns.Take(ctx, op)
-	if err != nil {
-		return fault.NotMyTurn(op, v.machine.Name, ctx, err)
-	}
-	defer t.Done()
-	return v.sweep(t.Context(), end)
-}
-
-// sweep is Sweep for whoever has the turn.
-func (v *vm) sweep(ctx context.Context, end bool) error {
-	const op = machinery.OpSweep
-	if v.hold != nil {
-		return fault.Fail(op, v.machine.Name, machinery.ErrBusy, nil, "this driver holds the machine; stop it instead")
-	}
-	state, reason, err := v.ask(ctx)
-	_, gone := errors.AsType[*noDomain](err)
-	if err != nil && !gone {
-		return v.refused(ctx, op, err, "asking for the machine's state")
-	}
-	runs := !gone && libvirt.DomainState(state) != libvirt.DomainShutoff
-	if runs && !end {
-		return fault.Fail(op, v.machine.Name, machinery.ErrUnexpectedState, nil, "the machine is %s, and nobody holds it; it is ended only on request", inWords(state, reason))
-	}
-	if dom := v.dom.Load(); dom != nil && !runs {
-		if _, err := os.Lstat(v.d.dirOf(dom.UUID)); err != nil {
-			return fault.Fail(op, v.machine.Name, machinery.ErrNotFound, nil, "nothing is left of a run of the machine")
-		}
-	}
-	if err := v.take(ctx, op); err != nil {
-		return err
-	}
-	if runs {
-		if err := v.endRun(ctx, op); err != nil && !errors.Is(err, errIsOff) {
-			v.letGo()
-			return err
-		}
-		return nil
-	}
-	if err := v.clear(); err != nil {
-		return fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "something could not be removed")
-	}
-	return nil
 }

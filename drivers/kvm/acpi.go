@@ -15,7 +15,7 @@ import (
 // say running until the guest switches itself off. Besides a machine that is paused, one that is in the error state is refused;
 // use Stop. The error is ErrConnection if the hypervisor does not answer, and the button may have been pressed all the same then.
 func (d *Machinery) ACPIStop(ctx context.Context, name string) error {
-	return d.operate(ctx, machinery.OpACPIStop, name, (*vm).acpiStop)
+	return d.frame.Operate(ctx, machinery.OpACPIStop, name, (*vm).acpiStop)
 }
 
 // acpiStop is ACPIStop for whoever has the turn.

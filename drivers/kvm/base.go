@@ -4,10 +4,9 @@ package kvm
 
 import (
 	"fmt"
-	"os"
-	"syscall"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/internal/qcow2"
 )
 
@@ -17,41 +16,22 @@ import (
 // A change from before this driver first restored the machine cannot be told from a copy. A memory image that is another as well is
 // taken for the one that belongs to the disks as they are. Whoever has the turn uses it.
 type pair struct {
-	image identity
-	disks map[string]identity
-}
-
-// identity tells one content of a file from another, as far as a file system says without the file being read.
-type identity struct {
-	dev, ino uint64
-	size     int64
-	modified time.Time
-}
-
-func identityOf(path string) (identity, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return identity{}, err
-	}
-	id := identity{size: info.Size(), modified: info.ModTime().UTC()}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		id.dev, id.ino = uint64(s.Dev), s.Ino
-	}
-	return id, nil
+	image hostfile.Identity
+	disks map[string]hostfile.Identity
 }
 
 // fits is an error that names the disk if one of them, or a file that it is based on, is not as it was when the image was first
 // restored. The pair remembers both otherwise.
 func (p *pair) fits(image string, overlays []overlay) error {
-	now := pair{disks: map[string]identity{}}
+	now := pair{disks: map[string]hostfile.Identity{}}
 	var err error
-	if now.image, err = identityOf(image); err != nil {
+	if now.image, err = hostfile.Identify(image); err != nil {
 		return err
 	}
 	for _, o := range overlays {
 		chain, _ := qcow2.Chain(o.base.Path) // what cannot be read of it QEMU says better
 		for _, below := range chain {
-			if now.disks[below.Path], err = identityOf(below.Path); err != nil {
+			if now.disks[below.Path], err = hostfile.Identify(below.Path); err != nil {
 				return err
 			}
 		}
@@ -63,7 +43,7 @@ func (p *pair) fits(image string, overlays []overlay) error {
 	for path, id := range now.disks {
 		if before, known := p.disks[path]; known && before != id {
 			return &unusable{fmt.Errorf("%s has changed since the memory image %s was first restored (written %s, before %s); put it back as it was, or save the machine's memory anew",
-				path, image, id.modified.Format(time.RFC3339Nano), before.modified.Format(time.RFC3339Nano))}
+				path, image, id.Modified.Format(time.RFC3339Nano), before.Modified.Format(time.RFC3339Nano))}
 		}
 	}
 	return nil

@@ -4,9 +4,11 @@ package kvm
 
 import (
 	"context"
+	"errors"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -17,15 +19,15 @@ import (
 // Errors: ErrConnection if libvirt does not answer.
 func (d *Machinery) States(ctx context.Context) (map[string]machinery.Status, error) {
 	const op = machinery.OpState
-	if err := d.begins(ctx, op); err != nil {
+	if err := d.frame.Begin(ctx, op); err != nil {
 		return nil, err
 	}
 	seen, err := d.askAll(ctx, op)
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[string]machinery.Status, len(d.machines))
-	for _, v := range d.machines {
+	all := make(map[string]machinery.Status, len(d.frame.All()))
+	for _, v := range d.frame.All() {
 		dom, there := seen[v.conf.Label]
 		all[v.machine.Name] = v.statusFrom(dom, there)
 	}
@@ -66,6 +68,8 @@ type seen struct {
 func (d *Machinery) askAll(ctx context.Context, op machinery.Op) (map[string]seen, error) {
 	all, err := d.allStates(ctx)
 	switch {
+	case errors.Is(err, rpc.ErrClosed):
+		return nil, &machinery.Error{Op: op, Kind: machinery.ErrClosed}
 	case err != nil && ctx.Err() != nil:
 		return nil, fault.Interrupted(op, "", ctx, "asking libvirt for the states of all machines")
 	case err != nil && unheard(err):

@@ -44,7 +44,7 @@ const DefaultCaptureBytes = capture.DefaultBytes
 // cannot record, as without a network card or rights; ErrConnection if libvirt does not answer. For an armed capture RestoreStart and
 // NoRestoreStart return those.
 func (d *Machinery) StartCapture(ctx context.Context, name string, c machinery.Capture) error {
-	return d.operate(ctx, machinery.OpStartCapture, name, func(v *vm, ctx context.Context) error { return v.startCapture(ctx, c) })
+	return d.frame.Operate(ctx, machinery.OpStartCapture, name, func(v *vm, ctx context.Context) error { return v.startCapture(ctx, c) })
 }
 
 // StopCapture ends the recording and returns when the file is there. What is armed is taken back, and leaves no file.
@@ -53,7 +53,7 @@ func (d *Machinery) StartCapture(ctx context.Context, name string, c machinery.C
 // completed: then there is no file, and what was recorded is lost. ErrCapture too if it ended before it should have; then what
 // there is of it is in the file. The error of a capture that ended with its run, and with nobody to be told, is returned once.
 func (d *Machinery) StopCapture(ctx context.Context, name string) error {
-	return d.operate(ctx, machinery.OpStopCapture, name, (*vm).stopCapture)
+	return d.frame.Operate(ctx, machinery.OpStopCapture, name, (*vm).stopCapture)
 }
 
 func (v *vm) startCapture(ctx context.Context, c machinery.Capture) (err error) {
@@ -125,7 +125,7 @@ func (v *vm) beginCapture(ctx context.Context, op machinery.Op, a *capture.Armed
 		return v.captureError(ctx, op, err)
 	}
 	h := v.hold
-	v.d.watchers.Go(func() { v.boundCapture(h, c) })
+	v.d.frame.Go(func() { v.boundCapture(h, c) })
 	v.log.Info("recording the machine's traffic", "by", c.Method, "path", c.Path)
 	return nil
 }
@@ -250,7 +250,7 @@ func (v *vm) boundCapture(h *hold, c *capture.Recording) {
 	for {
 		select {
 		case <-ticker.C:
-		case <-v.d.closed:
+		case <-v.d.frame.Closed():
 			return
 		}
 		v.mu.Lock()
@@ -264,7 +264,7 @@ func (v *vm) boundCapture(h *hold, c *capture.Recording) {
 		}
 		var err error
 		if c.Method == CaptureFilterDump {
-			ctx, cancel := context.WithTimeout(v.d.life, v.d.config.CallTimeout)
+			ctx, cancel := context.WithTimeout(v.d.frame.Life(), v.d.config.CallTimeout)
 			err = v.removeFilters(ctx, c)
 			cancel()
 		} else {

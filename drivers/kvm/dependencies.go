@@ -6,16 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/internal/rundir"
+	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
-	"golang.org/x/sys/unix"
 )
 
 // oldestLibvirt is the oldest version of libvirt that the driver is made for: 7.0.0, of January 2021. Tried is 9.0.0.
@@ -28,7 +27,7 @@ const oldestLibvirt = 7_000_000
 // The error is of kind ErrDependency and names all that is missing.
 func (d *Machinery) CheckDependencies(ctx context.Context) error {
 	const op = machinery.OpDependencies
-	if err := d.begins(ctx, op); err != nil {
+	if err := d.frame.Begin(ctx, op); err != nil {
 		return err
 	}
 	var missing []error
@@ -37,7 +36,11 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 			missing = append(missing, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	note(d.checkLibvirt(ctx), "libvirt cannot be used")
+	answer := d.checkLibvirt(ctx)
+	if errors.Is(answer, rpc.ErrClosed) {
+		return &machinery.Error{Op: op, Kind: machinery.ErrClosed}
+	}
+	note(answer, "libvirt cannot be used")
 	if ctx.Err() != nil {
 		return fault.Interrupted(op, "", ctx, "asking libvirt for the version")
 	}
@@ -46,7 +49,7 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 		note(outfile.WritableDir(dir), "no disposable disks can be made")
 	}
 	if d.config.Capture == CaptureTcpdump && d.remote == "" {
-		note(checkProgram(d.config.Tcpdump), "traffic cannot be recorded by tcpdump (on Debian and Ubuntu: apt-get install tcpdump)")
+		note(hostfile.CheckProgram(d.config.Tcpdump), "traffic cannot be recorded by tcpdump (on Debian and Ubuntu: apt-get install tcpdump)")
 	}
 	if len(missing) == 0 {
 		return nil
@@ -74,23 +77,8 @@ func (d *Machinery) checkLibvirt(ctx context.Context) error {
 
 // overlayDirs are the directories for disposable disks, as far as they are known without libvirt.
 func (d *Machinery) overlayDirs() []string {
-	if d.config.DisposableDir == "" || !slices.ContainsFunc(d.machines, func(v *vm) bool { return v.conf.Memory != "" }) {
+	if d.config.DisposableDir == "" || !slices.ContainsFunc(d.frame.All(), func(v *vm) bool { return v.conf.Memory != "" }) {
 		return nil
 	}
 	return []string{d.config.DisposableDir}
-}
-
-// checkProgram is whether a file can be executed.
-func checkProgram(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a program", filepath.Clean(path))
-	}
-	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS); err != nil {
-		return &os.PathError{Op: "execute", Path: path, Err: err}
-	}
-	return nil
 }

@@ -68,6 +68,13 @@
 //
 // [Machinery.Account] lists what runs and what is left, and [Machinery.Sweep] removes what nobody holds.
 //
+// # How it is built
+//
+// As package qemu: what has the same role has the same file name there, and what both do in the same way is in drivers/internal, first of all in package
+// frame. Three differences have their reasons. Snapshots are looked at when they are needed and not when the driver is made, because each would be a
+// question to libvirt. Paths are made absolute, but links in them are not followed, because libvirt opens them itself. And a base disk that
+// somebody writes to is not looked for before a restore: libvirt starts QEMU, which refuses it in its own words.
+//
 // # What it needs
 //
 // Linux, and libvirt 7.0 or later. All that is said here was seen on libvirt 9.0.0 with QEMU 7.2.22, over the socket of a

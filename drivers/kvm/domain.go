@@ -37,15 +37,11 @@ func (v *vm) domain(ctx context.Context) (dom libvirt.Domain, cached bool, err e
 
 // lookup looks for the domain by its name. The error is *noDomain if there is none.
 func (v *vm) lookup(ctx context.Context) (libvirt.Domain, error) {
-	found := new(libvirt.Domain)
+	var dom libvirt.Domain
 	err := v.d.client.Do(ctx, "looking for the domain", func(l *libvirt.Libvirt) (err error) {
-		*found, err = l.DomainLookupByName(v.conf.Label)
+		dom, err = l.DomainLookupByName(v.conf.Label)
 		return err
 	})
-	if err != nil {
-		found = new(libvirt.Domain) // the call may still be under way, and nobody waits for it
-	}
-	dom := *found
 	if rpc.IsCode(err, libvirt.ErrNoDomain) {
 		return dom, &noDomain{v.conf.Label, err}
 	}
@@ -86,6 +82,9 @@ func (v *vm) call(ctx context.Context, f func(libvirt.Domain) error) error {
 	if !rpc.IsCode(err, libvirt.ErrNoDomain) {
 		return err
 	}
+	if v.only {
+		return &noDomain{v.conf.Label, err}
+	}
 	v.dom.Store(nil)
 	if !cached {
 		return &noDomain{v.conf.Label, err}
@@ -101,8 +100,7 @@ func (v *vm) call(ctx context.Context, f func(libvirt.Domain) error) error {
 	return err
 }
 
-// get makes a short call about the machine's domain that has a result. A call that was not waited for may still be under way when get
-// returns, and has its result to itself.
+// get makes a short call about the machine's domain that has a result.
 func get[T any](ctx context.Context, v *vm, what string, f func(*libvirt.Libvirt, libvirt.Domain) (T, error)) (T, error) {
 	return result(ctx, v.do, what, f)
 }

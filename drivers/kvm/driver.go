@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/frame"
 	"github.com/machineries/machineries/drivers/internal/oplog"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
@@ -45,20 +45,13 @@ type Machinery struct {
 	libVersion uint64      // libvirt's own version
 	remote     string      // the host that libvirt is on; empty for this one
 
-	machines []*vm
-	byName   map[string]*vm
-	byLabel  map[string]*vm // by the domain's name
+	frame   *frame.Frame[*vm]
+	byLabel map[string]*vm // by the domain's name
 
 	hearing atomic.Bool   // libvirt's events arrive
 	lookNow chan struct{} // has a token if the patrol is to look at once
 
-	closed   chan struct{} // closed when Close or Shutdown has begun
-	closing  sync.Mutex    // held by the Close or Shutdown that does the work
-	ending   sync.Mutex    // held while closed is closed, and by who adds to watchers without having a turn
-	watchers sync.WaitGroup
-	asking   sync.WaitGroup     // questions to QEMU that are under way
-	life     context.Context    // ends when the driver is closed
-	die      context.CancelFunc // ends it
+	asking sync.WaitGroup // questions to libvirt that nobody may wait for any more; they end with its clients
 }
 
 var (
@@ -75,49 +68,38 @@ var (
 )
 
 // Machines returns the machines in the order of the configuration.
-func (d *Machinery) Machines() []machinery.Machine {
-	list := make([]machinery.Machine, len(d.machines))
-	for i, v := range d.machines {
-		list[i] = v.machine
-		list[i].Tags = append([]string(nil), v.machine.Tags...)
-	}
-	return list
-}
+func (d *Machinery) Machines() []machinery.Machine { return d.frame.Machines() }
 
 // RestoreStart has libvirt revert the machine's domain to its snapshot, the named one or else the current, and returns when the machine runs, or
 // stands still if it was saved so. It takes as long as libvirt's own revert and a few questions. A snapshot that would not
 // bring back all that the machine was is ErrConfig, with what to do.
 func (d *Machinery) RestoreStart(ctx context.Context, name string) error {
-	return d.operate(ctx, machinery.OpRestoreStart, name, (*vm).restore)
+	return d.frame.Operate(ctx, machinery.OpRestoreStart, name, (*vm).restore)
 }
 
 // NoRestoreStart boots the machine from its disks as they are. What it writes goes to the disks: a snapshot in them is as it was afterwards, and
 // the disks are as the snapshot says after the next restore. A machine with a memory image gets an empty overlay above each of its
 // disks instead, so that the image still fits to them.
 func (d *Machinery) NoRestoreStart(ctx context.Context, name string) error {
-	return d.operate(ctx, machinery.OpNoRestoreStart, name, (*vm).noRestore)
+	return d.frame.Operate(ctx, machinery.OpNoRestoreStart, name, (*vm).noRestore)
 }
 
 // HandlePaused resumes a machine that stands still because its snapshot was saved so. One that somebody else paused is
 // ErrUnexpectedState.
 func (d *Machinery) HandlePaused(ctx context.Context, name string) error {
-	return d.operate(ctx, machinery.OpHandlePaused, name, (*vm).handlePaused)
+	return d.frame.Operate(ctx, machinery.OpHandlePaused, name, (*vm).handlePaused)
 }
 
 // Stop has libvirt destroy the domain, and returns when it is off. libvirt 9.0.0 needs 0.2 s, and 10 s for a QEMU that does not
 // answer. A start that is under way is cancelled.
 func (d *Machinery) Stop(ctx context.Context, name string) error {
-	v, err := d.lookup(ctx, machinery.OpStop, name)
-	if err != nil {
-		return err
-	}
-	return v.stop(ctx)
+	return d.frame.Stop(ctx, name, (*vm).stop)
 }
 
 // State asks libvirt, and has libvirt ask QEMU whether it answers, unless it has just done so. It takes two seconds at most, and less if
 // ctx ends sooner; a QEMU that does not answer in that time is in the error state.
 func (d *Machinery) State(ctx context.Context, name string) (machinery.Status, error) {
-	v, err := d.lookup(ctx, machinery.OpState, name)
+	v, err := d.frame.Lookup(ctx, machinery.OpState, name)
 	if err != nil {
 		return machinery.Status{}, err
 	}
@@ -127,113 +109,47 @@ func (d *Machinery) State(ctx context.Context, name string) (machinery.Status, e
 // Close lets go of the machines, which run on, and ends what this driver does. Operations that run are interrupted. With
 // machinery.Options.EndMachines it ends the machines that this driver holds: none is to outlive it.
 func (d *Machinery) Close() error {
-	d.closing.Lock()
-	defer d.closing.Unlock()
-	if d.isClosed() {
-		return nil
-	}
-	return d.end(func(v *vm) error {
-		if d.endMachines {
-			return v.endRun(context.Background(), machinery.OpClose)
-		}
-		return nil
-	})
+	return d.frame.Close(func(v *vm) error {
+		return v.last(func() error {
+			if d.endMachines {
+				return v.endRun(context.Background(), machinery.OpClose)
+			}
+			return nil
+		})
+	}, d.disconnect)
 }
 
 // Shutdown stops the machines that this driver holds, all at once, and then does what Close does. Machines that somebody else
 // started and that this driver has not taken over are not its to stop.
 func (d *Machinery) Shutdown(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return fault.Interrupted(machinery.OpShutdown, "", ctx, "not begun")
-	}
-	d.closing.Lock()
-	defer d.closing.Unlock()
-	if d.isClosed() {
-		return &machinery.Error{Op: machinery.OpShutdown, Kind: machinery.ErrClosed}
-	}
-	return d.end(func(v *vm) error {
-		began := time.Now()
-		err := v.endRun(ctx, machinery.OpShutdown)
-		if !errors.Is(err, errIsOff) {
-			oplog.Done(ctx, v.log, machinery.OpShutdown, began, 0, err)
-		}
-		return err
-	})
-}
-
-// end ends every operation, does last for each machine that this driver holds, and lets go of all.
-func (d *Machinery) end(last func(*vm) error) error {
-	d.ending.Lock()
-	close(d.closed)
-	d.ending.Unlock()
-	failed := make([]error, len(d.machines))
-	var all sync.WaitGroup
-	for i, v := range d.machines {
-		v.turns.Close()
-		all.Go(func() {
-			t, err := v.turns.TakeClosed(machinery.OpClose, v.patience())
-			if err != nil {
-				failed[i] = fault.NotMyTurn(machinery.OpClose, v.machine.Name, context.Background(), err)
-				return
+	return d.frame.Shutdown(ctx, func(v *vm) error {
+		return v.last(func() error {
+			began := time.Now()
+			err := v.endRun(ctx, machinery.OpShutdown)
+			if !errors.Is(err, errIsOff) {
+				oplog.Done(ctx, v.log, machinery.OpShutdown, began, 0, err)
 			}
-			defer t.Done()
-			if v.hold == nil {
-				return
-			}
-			if failed[i] = last(v); errors.Is(failed[i], errIsOff) {
-				failed[i] = nil
-			}
-			v.letGo()
+			return err
 		})
+	}, d.disconnect)
+}
+
+// last does the driver's last work on the machine, if it holds it, and lets go of it.
+func (v *vm) last(do func() error) error {
+	if v.hold == nil {
+		return nil
 	}
-	all.Wait()
-	d.die()
-	d.watchers.Wait()
-	failed = append(failed, d.client.Close(), d.probes.Close())
+	err := do()
+	v.letGo()
+	if errors.Is(err, errIsOff) {
+		return nil
+	}
+	return err
+}
+
+// disconnect ends what the driver has of libvirt.
+func (d *Machinery) disconnect() error {
+	err := errors.Join(d.client.Close(), d.probes.Close())
 	d.asking.Wait()
-	return errors.Join(failed...)
-}
-
-func (d *Machinery) isClosed() bool {
-	select {
-	case <-d.closed:
-		return true
-	default:
-		return false
-	}
-}
-
-// lookup finds a machine, and refuses what cannot begin at all.
-func (d *Machinery) lookup(ctx context.Context, op machinery.Op, name string) (*vm, error) {
-	v := d.byName[name]
-	switch {
-	case d.isClosed():
-		return nil, &machinery.Error{Op: op, Machine: name, Kind: machinery.ErrClosed}
-	case v == nil:
-		return nil, machinery.NotFound(op, name, d.Machines())
-	case ctx.Err() != nil:
-		return nil, fault.Fail(op, name, machinery.ErrInterrupted, ctx.Err(), "not begun")
-	}
-	return v, nil
-}
-
-// operate runs an operation as the only one on its machine.
-func (d *Machinery) operate(ctx context.Context, op machinery.Op, name string, f func(*vm, context.Context) error) error {
-	v, err := d.lookup(ctx, op, name)
-	if err != nil {
-		return err
-	}
-	if err := v.refuse(op); err != nil {
-		return err
-	}
-	began := time.Now()
-	t, err := v.turns.Take(ctx, op)
-	if err != nil {
-		return fault.NotMyTurn(op, v.machine.Name, ctx, err)
-	}
-	defer t.Done()
-	waited := time.Since(began)
-	err = f(v, t.Context())
-	oplog.Done(ctx, v.log, op, began, waited, err)
 	return err
 }

@@ -33,7 +33,7 @@ const dumpTime = 24 * time.Hour
 // nobody will see, and until then State says paused. ErrConnection if the daemon ends meanwhile: the next one gives the dump up, and as soon as QEMU
 // is done with it the machine goes on, which this driver sees to where libvirt does not.
 func (d *Machinery) DumpMemory(ctx context.Context, name, path string) error {
-	return d.operate(ctx, machinery.OpDumpMemory, name, func(v *vm, ctx context.Context) error { return v.dumpMemory(ctx, path) })
+	return d.frame.Operate(ctx, machinery.OpDumpMemory, name, func(v *vm, ctx context.Context) error { return v.dumpMemory(ctx, path) })
 }
 
 // dumpMemory is DumpMemory for whoever has the turn.
@@ -79,7 +79,7 @@ func (v *vm) dumpMemory(ctx context.Context, path string) (err error) {
 
 // dump has libvirt write the memory to a file, and returns when it has, or when ctx ends.
 func (v *vm) dump(ctx context.Context, path string) error {
-	call, end := context.WithTimeout(v.d.life, dumpTime)
+	call, end := context.WithTimeout(v.d.frame.Life(), dumpTime)
 	done := make(chan error, 1)
 	v.d.asking.Go(func() {
 		defer end()

@@ -13,12 +13,15 @@ import (
 )
 
 // refused is the error of an operation for which libvirt was called: of kind ErrInterrupted if the context ended, ErrConnection
-// if libvirt was not heard of, ErrConfig for what somebody has to change about the machine, and else ErrHypervisor, with
+// if libvirt was not heard of, ErrClosed if the driver was closed meanwhile, ErrConfig for what somebody has to change about the machine, and else ErrHypervisor, with
 // libvirt's own words, or with what this program could not do itself.
 func (v *vm) refused(ctx context.Context, op machinery.Op, err error, format string, args ...any) error {
 	name := v.machine.Name
 	if e, is := errors.AsType[*machinery.Error](err); is {
 		return e
+	}
+	if errors.Is(err, rpc.ErrClosed) {
+		return &machinery.Error{Op: op, Machine: name, Kind: machinery.ErrClosed}
 	}
 	_, said := errors.AsType[*rpc.Error](err)
 	_, config := errors.AsType[*unusable](err)

@@ -16,7 +16,7 @@ const patrolEvery = 2 * time.Second
 
 // follow hears what libvirt tells of its domains, whoever changes them.
 func (d *Machinery) follow() {
-	for e := range d.client.Watch(d.life) {
+	for e := range d.client.Watch(d.frame.Life()) {
 		switch {
 		case e.Err != nil:
 			d.hearing.Store(false)
@@ -24,7 +24,7 @@ func (d *Machinery) follow() {
 			fallthrough
 		case e.Lost:
 			d.hearing.Store(e.Err == nil)
-			for _, v := range d.machines {
+			for _, v := range d.frame.All() {
 				v.changed(true)
 			}
 			d.look()
@@ -41,7 +41,7 @@ func (d *Machinery) follow() {
 			}
 		case libvirt.DomainEventStopped, libvirt.DomainEventCrashed:
 			if v.idleHold() {
-				d.watchers.Go(v.wentOff)
+				d.frame.Go(v.wentOff)
 			}
 		}
 		v.changed(false)
@@ -62,7 +62,7 @@ func (d *Machinery) patrol() {
 	defer ticker.Stop()
 	for {
 		select {
-		case <-d.closed:
+		case <-d.frame.Closed():
 			return
 		case <-ticker.C:
 		case <-d.lookNow:
@@ -70,21 +70,21 @@ func (d *Machinery) patrol() {
 		if !d.holdsAny() {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(d.life, d.config.CallTimeout)
+		ctx, cancel := context.WithTimeout(d.frame.Life(), d.config.CallTimeout)
 		all, err := d.allStates(ctx)
 		cancel()
 		if err != nil {
 			d.log.Debug("the machines could not be looked after", "error", err)
 			continue
 		}
-		for _, v := range d.machines {
+		for _, v := range d.frame.All() {
 			dom, there := all[v.conf.Label]
 			switch state := libvirt.DomainState(dom.state); {
 			case !v.idleHold():
 			case !there || state == libvirt.DomainShutoff:
-				d.watchers.Go(v.wentOff)
+				d.frame.Go(v.wentOff)
 			case state == libvirt.DomainPaused && libvirt.DomainPausedReason(dom.reason) == libvirt.DomainPausedDump:
-				d.watchers.Go(v.stoodStill)
+				d.frame.Go(v.stoodStill)
 			}
 		}
 	}
@@ -92,7 +92,7 @@ func (d *Machinery) patrol() {
 
 // holdsAny is whether this driver holds a machine.
 func (d *Machinery) holdsAny() bool {
-	for _, v := range d.machines {
+	for _, v := range d.frame.All() {
 		if v.idleHold() {
 			return true
 		}
@@ -109,7 +109,7 @@ func (v *vm) idleHold() bool {
 
 // wentOff clears up after a machine that this driver holds and that is off without having been stopped.
 func (v *vm) wentOff() {
-	t, err := v.turns.Take(v.d.life, "")
+	t, err := v.turns.Take(v.d.frame.Life(), "")
 	if err != nil {
 		return // closing, which clears up too
 	}
@@ -139,7 +139,7 @@ func (v *vm) wentOff() {
 // in the midst of a dump gives the dump up and resumes the machine, but tries that once: QEMU refuses while it writes on, "There is a dump in
 // process, please wait.", and then the machine stays paused (seen on libvirt 9.0.0). The patrol comes again.
 func (v *vm) stoodStill() {
-	t, err := v.turns.Take(v.d.life, "")
+	t, err := v.turns.Take(v.d.frame.Life(), "")
 	if err != nil {
 		return // closing
 	}

@@ -6,11 +6,10 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
@@ -99,30 +98,15 @@ func (v *vm) clear() error {
 		return nil
 	}
 	v.lost = v.finishCapture()
-	left := h.clearOverlays()
+	left := disposable.RemoveAll(h.ledger.Overlays)
 	if left == nil {
 		left = h.Remove(ledgerFile, ledgerFile+".new")
 	} else {
-		h.ledger.Capture = nil
 		left = errors.Join(left, h.write())
 		h.Unlock()
 	}
 	v.set(func() { v.hold = nil })
 	return errors.Join(v.lost, left)
-}
-
-// clearOverlays removes the disposable disks.
-func (h *hold) clearOverlays() error {
-	var problems []error
-	for _, path := range h.ledger.Overlays {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			problems = append(problems, err)
-		}
-	}
-	if len(problems) == 0 {
-		h.ledger.Overlays = nil
-	}
-	return fault.Join(problems)
 }
 
 // takeOver makes a machine that runs and that nobody holds this driver's own, and returns its status. leave has to be called with the

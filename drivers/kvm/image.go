@@ -10,9 +10,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 )
 
 // The header of a memory image, as virsh save writes it with libvirt 9.0.0 (virQEMUSaveHeader): 16 bytes that say what it is, and
@@ -34,7 +34,7 @@ const (
 // readImage says how a machine stands after it was restored from a memory image. What is no memory image is refused; one that this
 // process may not read is left to libvirt.
 func readImage(path string) (standing, error) {
-	f, err := os.Open(path)
+	f, err := hostfile.OpenRegular(path)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return standsEither, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/capture"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/frame"
 	"github.com/machineries/machineries/drivers/internal/turns"
 	"github.com/machineries/machineries/drivers/internal/watching"
 	"github.com/machineries/machineries/machinery"
@@ -37,6 +38,7 @@ type vm struct {
 	log     *slog.Logger
 
 	dom     atomic.Pointer[libvirt.Domain] // nil while it is not known
+	only    bool                           // it is the domain of that UUID, and not one that has got its name since
 	alive   probe
 	turns   turns.Turns
 	watches watching.Hub
@@ -57,6 +59,21 @@ type vm struct {
 	unsaved    error // what was wrong with it
 }
 
+// What a frame asks of a machine.
+var _ frame.Machine = (*vm)(nil)
+
+// Describe is what callers are told of the machine.
+func (v *vm) Describe() machinery.Machine { return v.machine }
+
+// Turns are its operations' line.
+func (v *vm) Turns() *turns.Turns { return &v.turns }
+
+// Watches are those who watch it.
+func (v *vm) Watches() *watching.Hub { return &v.watches }
+
+// Log is for what is done to it.
+func (v *vm) Log() *slog.Logger { return v.log }
+
 // set changes what State sees.
 func (v *vm) set(change func()) {
 	v.mu.Lock()
@@ -65,8 +82,8 @@ func (v *vm) set(change func()) {
 	v.changed(false)
 }
 
-// refuse is the error for an operation that the machine cannot be used for.
-func (v *vm) refuse(op machinery.Op) error {
+// Refuse is the error for an operation that the machine cannot be used for.
+func (v *vm) Refuse(op machinery.Op) error {
 	if v.bad == nil {
 		return nil
 	}
@@ -75,10 +92,8 @@ func (v *vm) refuse(op machinery.Op) error {
 
 // wrongState is the error for a machine that is in the wrong state. The text has a verb for that state.
 func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, text string) error {
-	e := fault.Fail(op, v.machine.Name, kind, nil, text, status)
-	e.Status = status
-	return e
+	return fault.WrongState(op, v.machine.Name, kind, status, text)
 }
 
-// patience is how long an operation may take to end that was told to: another Stop has to wait for libvirt to end the machine.
-func (v *vm) patience() time.Duration { return v.d.config.StopTimeout + 3*cleanupTime }
+// Patience is how long an operation may take to end that was told to: another Stop has to wait for libvirt to end the machine.
+func (v *vm) Patience() time.Duration { return v.d.config.StopTimeout + 3*cleanupTime }

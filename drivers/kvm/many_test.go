@@ -84,7 +84,7 @@ func TestAThousandMachinesAreOpenedByAHandfulOfCalls(t *testing.T) {
 	} else {
 		t.Logf("%d calls: %q", len(calls), calls)
 	}
-	for _, v := range d.machines {
+	for _, v := range d.frame.All() {
 		if v.dom.Load() == nil {
 			t.Fatalf("the domain of %s is not known, and would have to be looked for", v.machine.Name)
 		}

@@ -81,12 +81,12 @@ func TestWhoMayNotOpenADiskIsNamedWithThePath(t *testing.T) {
 	mustKind(t, d.NoRestoreStart(limit(t), "m0"), machinery.ErrHypervisor,
 		"'/vms/a.qcow2': Permission denied (error 1 of domain 10)", fmt.Sprintf("(%d:%d)", os.Geteuid(), os.Getegid()), "libvirt runs its machines as the user")
 
-	own := d.byName["m0"].whoMayNot(limit(t), &fs.PathError{Op: "open", Path: "/vms/a.qcow2", Err: syscall.EACCES})
+	own := d.frame.Named("m0").whoMayNot(limit(t), &fs.PathError{Op: "open", Path: "/vms/a.qcow2", Err: syscall.EACCES})
 	if want := fmt.Sprintf("(%d:%d)", os.Geteuid(), os.Getegid()); !errors.Is(own, fs.ErrPermission) || !strings.Contains(own.Error(), "this program runs as the user") || !strings.Contains(own.Error(), want) {
 		t.Errorf("a file that this program may not open: %v; want the user %s named", own, want)
 	}
 	other := errors.New("no space left on device")
-	if err := d.byName["m0"].whoMayNot(limit(t), other); err != other {
+	if err := d.frame.Named("m0").whoMayNot(limit(t), other); err != other {
 		t.Errorf("what is no question of permission is told as %v", err)
 	}
 }
@@ -105,4 +105,17 @@ func TestTheUserOfTheMachinesIsReadFromTheCapabilities(t *testing.T) {
 			t.Errorf("%s: %d:%d, %v", text, uid, gid, is)
 		}
 	}
+}
+
+func TestAWayToCaptureThatThereIsNotIsRefused(t *testing.T) {
+	server := many(t, 1)
+	c := Config{URI: server.URI(), Capture: "wireshark", Machines: []MachineConfig{{Name: "a", Label: "m0"}}}
+	d, err := New(limit(t), c, machinery.Options{RuntimeDir: filepath.Join(t.TempDir(), "run")})
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Close()) })
+	status := mustState(t, d, "a", machinery.StateError, reasonConfig)
+	if !strings.Contains(status.Detail, `capture is "wireshark"`) || !strings.Contains(status.Detail, CaptureFilterDump) {
+		t.Errorf("the detail is %q; want the wrong word and those that are known", status.Detail)
+	}
+	mustKind(t, d.NoRestoreStart(limit(t), "a"), machinery.ErrConfig, "wireshark")
 }

@@ -3,22 +3,24 @@
 package kvm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/frame"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
 
-// questions is how many machines' QEMU may be asked at once whether they answer. Those that do not keep a connection each.
-const questions = 16
+// questioners is how many connections there are for asking machines' QEMU whether they answer, each for four at once. One that does not answer keeps its
+// question, and a worker of libvirtd with it, of which that has 20 for all its clients (max_workers): some have to be left to start machines with.
+const questioners = 4
 
 // New connects to libvirt and makes the driver for a configuration. It takes a handful of questions, however many machines there
 // are. A machine that cannot be used does not stop the others: it is listed, its state is error with the reason while it is off,
@@ -34,16 +36,11 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		return nil, fault.Fail(machinery.OpOpen, "", kind, err, format, args...)
 	}
 	c = c.withDefaults()
-	d := &Machinery{config: c, endMachines: o.EndMachines, log: o.Logger, byName: map[string]*vm{}, closed: make(chan struct{})}
+	d := &Machinery{config: c, endMachines: o.EndMachines, log: o.Logger, frame: frame.New[*vm]()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
-	if o.RuntimeDir != "" {
-		c.RuntimeDir = o.RuntimeDir
-	}
-	if c.RuntimeDir == "" {
-		c.RuntimeDir = rundir.Default()
-	}
+	c.RuntimeDir = cmp.Or(o.RuntimeDir, c.RuntimeDir, rundir.Default())
 	var err error
 	if d.runtimeDir, err = rundir.Make(c.RuntimeDir, ""); err != nil {
 		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
@@ -51,38 +48,28 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	if u, err := url.Parse(c.URI); err == nil {
 		d.remote = u.Hostname()
 	}
-	if c.Capture != CaptureTcpdump && c.Capture != CaptureFilterDump {
-		return refuse(machinery.ErrConfig, nil, "capture is %q; %s and %s are known", c.Capture, CaptureTcpdump, CaptureFilterDump)
-	}
 	c.DisposableDir = absolute(c.DisposableDir)
 	d.config = c
 	d.byLabel, d.lookNow = map[string]*vm{}, make(chan struct{}, 1)
 	for _, m := range c.Machines {
-		switch {
-		case m.Name == "":
-			return refuse(machinery.ErrConfig, nil, "a machine (number %d) has no name", len(d.machines)+1)
-		case d.byName[m.Name] != nil:
-			return refuse(machinery.ErrConfig, nil, "two machines are named %q", m.Name)
-		}
 		v := d.newVM(m)
+		if err := d.frame.Add(v); err != nil {
+			return nil, err
+		}
 		if first := d.byLabel[m.Label]; first != nil {
 			v.worse(sharing(first))
 			first.worse(sharing(v))
 		} else if m.Label != "" {
 			d.byLabel[m.Label] = v
 		}
-		d.machines = append(d.machines, v)
-		d.byName[m.Name] = v
 	}
 	if d.client, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Log: d.log}); err != nil {
 		return refuse(machinery.ErrConfig, err, "libvirt cannot be reached by %q", c.URI)
 	}
-	if d.probes, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Pool: questions, Log: d.log}); err != nil {
+	if d.probes, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Pool: questioners, Log: d.log}); err != nil {
 		return refuse(machinery.ErrConfig, err, "libvirt cannot be reached by %q", c.URI)
 	}
-	d.life, d.die = context.WithCancel(context.Background())
 	if err := d.survey(ctx); err != nil {
-		d.die()
 		d.client.Close()
 		d.probes.Close()
 		if ctx.Err() != nil {
@@ -90,15 +77,15 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		}
 		return refuse(machinery.ErrConnection, err, "libvirt cannot be reached by %q", c.URI)
 	}
-	for _, v := range d.machines {
+	for _, v := range d.frame.All() {
 		if v.bad != nil {
 			v.log.Warn("the machine cannot be used", "error", v.bad)
 		} else if v.dom.Load() == nil {
 			v.log.Warn("the machine cannot be used", "error", &noDomain{label: v.conf.Label})
 		}
 	}
-	d.watchers.Go(d.follow)
-	d.watchers.Go(d.patrol)
+	d.frame.Go(d.follow)
+	d.frame.Go(d.patrol)
 	return d, nil
 }
 
@@ -112,19 +99,19 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 	}
 	m.Memory = absolute(m.Memory)
 	v := &vm{d: d, conf: m, bad: m.problem, log: d.log.With("machine", m.Name)}
-	v.machine = machinery.Machine{
+	v.machine = frame.Described(machinery.Machine{
 		Name: m.Name, Label: m.Label, IP: m.IP, MACAddress: m.MACAddress, Platform: m.Platform, OSVersion: m.OSVersion, Architecture: m.Architecture,
-		Interface: m.Interface, AgentPort: m.AgentPort, Tags: append([]string(nil), m.Tags...),
-	}
-	if hw, err := net.ParseMAC(m.MACAddress); err == nil {
-		v.machine.MACAddress = hw.String()
-	}
+		Interface: m.Interface, AgentPort: m.AgentPort, Tags: m.Tags,
+	})
 	switch {
 	case m.problem != nil:
 	case m.Label == "":
 		v.worse(errors.New("no domain is named (label)"))
 	case m.Snapshot != "" && m.Memory != "":
 		v.worse(errors.New("both a snapshot and a memory image are named; leave one away"))
+	}
+	if how := d.config.Capture; how != CaptureTcpdump && how != CaptureFilterDump {
+		v.worse(fmt.Errorf("capture is %q; %s and %s are known", how, CaptureTcpdump, CaptureFilterDump))
 	}
 	return v
 }
@@ -161,10 +148,7 @@ func (d *Machinery) survey(ctx context.Context) error {
 
 // worse adds a problem to those of a machine.
 func (v *vm) worse(problem error) {
-	if v.bad != nil {
-		problem = fault.Several{v.bad, problem}
-	}
-	v.bad = problem
+	v.bad = fault.Add(v.bad, problem)
 }
 
 func sharing(other *vm) error {

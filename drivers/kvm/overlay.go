@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/internal/qcow2"
 )
@@ -98,35 +98,17 @@ func (v *vm) newOverlay(d diskXML, uuid libvirt.UUID) (overlay, error) {
 	if dir == "" {
 		dir = filepath.Dir(d.Source.File)
 	}
-	return overlay{filepath.Join(dir, overlayName(v.conf.Label, uuid, d.Target.Dev)), base}, nil
+	return overlay{filepath.Join(dir, disposable.Name(v.conf.Label, hex.EncodeToString(uuid[:8]), d.Target.Dev)), base}, nil
 }
 
-// overlayName is the file name of a disposable disk: the label, for people, and what tells the domain and the disk from others.
-func overlayName(label string, uuid libvirt.UUID, dev string) string {
-	plain := func(text string) string {
-		return strings.Map(func(r rune) rune {
-			if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-				return r
-			}
-			return '_'
-		}, text)
-	}
-	label = plain(label)
-	return fmt.Sprintf("%s-%s-%s_disposable.qcow2", label[:min(len(label), 40)], hex.EncodeToString(uuid[:8]), plain(dev))
-}
-
-// make writes the overlay. One that is there already is of a run that is over: its name has the domain's UUID, and the domain is off.
+// make writes the overlay. One that is there already is of a run that is over, as its name has the domain's UUID and the domain is off; it is an error if
+// a QEMU has it open all the same, such as one that another libvirt runs.
 func (o overlay) make() error {
-	err := qcow2.CreateOverlay(o.path, o.base.Path, o.base.Format, o.base.VirtualSize)
-	if errors.Is(err, fs.ErrExist) {
-		if err := os.Remove(o.path); err != nil {
-			return err
-		}
-		err = qcow2.CreateOverlay(o.path, o.base.Path, o.base.Format, o.base.VirtualSize)
-	}
+	own, err := disposable.Make(o.path, o.base)
 	if err != nil {
 		return err
 	}
+	defer disposable.Release(own) // before QEMU has it: only a driver with this domain's turn and directory comes here
 	// QEMU may run as another user. libvirt gives it the files that it is to use, unless it was told not to (dynamic_ownership = 0); who may
 	// use the disk may then use what is above it.
 	if info, err := os.Stat(o.base.Path); err == nil {

@@ -83,7 +83,7 @@ func (v *vm) ifAlive(ctx context.Context, status machinery.Status) (machinery.St
 
 // probe asks QEMU about its disks, by way of libvirt: a question without an effect, and one that libvirt does not answer from memory.
 func (v *vm) probe(q *question) {
-	ctx, cancel := context.WithTimeout(v.d.life, probeTime)
+	ctx, cancel := context.WithTimeout(v.d.frame.Life(), probeTime)
 	defer cancel()
 	q.err = v.call(ctx, func(dom libvirt.Domain) error {
 		return v.d.probes.DoLong(ctx, "asking QEMU whether it answers", func(l *libvirt.Libvirt) error {

@@ -90,7 +90,7 @@ func (s *site) open() *Machinery {
 	s.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if d.isClosed() {
+		if d.frame.IsClosed() {
 			return
 		}
 		if err := d.Shutdown(ctx); err != nil {
@@ -103,7 +103,7 @@ func (s *site) open() *Machinery {
 // virsh calls libvirt for the machine as somebody else would.
 func (s *site) virsh(d *Machinery, name string, f func(*libvirt.Libvirt, libvirt.Domain) error) {
 	s.t.Helper()
-	if err := d.byName[name].do(limit(s.t), "as somebody else", f); err != nil {
+	if err := d.frame.Named(name).do(limit(s.t), "as somebody else", f); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -184,7 +184,7 @@ func TestADomainThatIsMadeAnewIsFoundAgain(t *testing.T) {
 	})
 	mustState(t, d, "a", machinery.StateError, reasonNoDomain)
 	mustKind(t, d.RestoreStart(limit(t), "a"), machinery.ErrConfig, "no domain")
-	uuid := d.machines[0].conf.Label
+	uuid := d.frame.All()[0].conf.Label
 	must(t, d.client.Do(limit(t), "defining it again", func(l *libvirt.Libvirt) error {
 		from, to := xml[strings.Index(xml, "<uuid>"):strings.Index(xml, "</uuid>")], "<uuid>0f0f0f0f-1111-2222-3333-444444444444"
 		dom, err := l.DomainDefineXML(strings.Replace(xml, from, to, 1))

@@ -188,12 +188,12 @@ func (v *vm) await(ctx context.Context, op machinery.Op, what string, begin func
 	timed, cancel := context.WithTimeoutCause(ctx, v.d.config.LoadTimeout, errLoadTimeout)
 	defer cancel()
 	// The call itself goes on until libvirt is done, so that it is known when it is.
-	call, end := context.WithTimeout(context.WithoutCancel(ctx), v.d.config.LoadTimeout+v.patience())
+	call, end := context.WithTimeout(context.WithoutCancel(ctx), v.d.config.LoadTimeout+v.Patience())
 	done := make(chan error, 1)
-	go func() {
+	v.d.asking.Go(func() {
 		defer end()
 		done <- rpc.RetryLocked(call, func() error { return v.doLong(call, what, begin) })
-	}()
+	})
 	var err error
 	select {
 	case err = <-done:
@@ -258,7 +258,7 @@ func (v *vm) quellLate(call <-chan error) {
 // quell sees to it that the machine is off after a start that failed or is not wanted any more, whatever became of the caller's
 // context. call tells when libvirt is done with the start; nil if it is.
 func (v *vm) quell(call <-chan error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(v.d.life), v.d.config.StopTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(v.d.frame.Life()), v.d.config.StopTimeout)
 	defer cancel()
 	for {
 		err := v.destroy(ctx)

@@ -20,7 +20,7 @@ import (
 // Errors: ErrUnexpectedState if the machine is off or starting; ErrHypervisor with libvirt's words if it has no display.
 func (d *Machinery) Screenshot(ctx context.Context, name string) ([]byte, error) {
 	var shot []byte
-	err := d.operate(ctx, machinery.OpScreenshot, name, func(v *vm, ctx context.Context) (err error) {
+	err := d.frame.Operate(ctx, machinery.OpScreenshot, name, func(v *vm, ctx context.Context) (err error) {
 		shot, err = v.screenshot(ctx)
 		return err
 	})

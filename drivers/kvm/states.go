@@ -6,20 +6,21 @@ import (
 	"fmt"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/machineries/machineries/drivers/internal/reasons"
 	"github.com/machineries/machineries/machinery"
 )
 
-// Reasons of a machine's status.
+// Reasons of a machine's status; what has words of its own here is this driver's alone.
 const (
-	reasonConfig       = "wrong configuration"
-	reasonStartFailed  = "start failed"
-	reasonLoading      = "loading the snapshot"
-	reasonBooting      = "booting"
-	reasonDump         = "memory dump"
-	reasonSaving       = "being saved"
-	reasonFromSnapshot = "from snapshot"
-	reasonStranger     = "paused by someone else"
-	reasonNoAnswer     = "monitor does not answer"
+	reasonConfig       = reasons.Config
+	reasonStartFailed  = reasons.StartFailed
+	reasonLoading      = reasons.Loading
+	reasonBooting      = reasons.Booting
+	reasonDump         = reasons.Dump
+	reasonSaving       = reasons.Saving
+	reasonFromSnapshot = reasons.FromSnapshot
+	reasonStranger     = reasons.Stranger
+	reasonNoAnswer     = reasons.NoAnswer
 	reasonNoDomain     = "no domain"
 )
 

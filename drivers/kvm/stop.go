@@ -5,11 +5,9 @@ package kvm
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
-	"github.com/machineries/machineries/drivers/internal/oplog"
 	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
@@ -17,23 +15,8 @@ import (
 // errIsOff says that there was nothing to destroy.
 var errIsOff = errors.New("the domain is not running")
 
-// stop is Stop. It does not wait for the operation that has the turn, but ends it.
-func (v *vm) stop(ctx context.Context) error {
-	const op = machinery.OpStop
-	began := time.Now()
-	t, cancelled, err := v.turns.Overtake(ctx, op, v.patience())
-	if err != nil {
-		return fault.NotMyTurn(op, v.machine.Name, ctx, err)
-	}
-	defer t.Done()
-	waited := time.Since(began)
-	err = v.stopNow(t.Context(), cancelled == machinery.OpRestoreStart || cancelled == machinery.OpNoRestoreStart)
-	oplog.Done(ctx, v.log, op, began, waited, err)
-	return err
-}
-
-// stopNow is stop for whoever has the turn. cancelled is whether a start was ended for it: then the machine was not off.
-func (v *vm) stopNow(ctx context.Context, cancelled bool) error {
+// stop is Stop for whoever has the turn. cancelled is whether a start was ended for it: then the machine was not off.
+func (v *vm) stop(ctx context.Context, cancelled bool) error {
 	const op = machinery.OpStop
 	failed := v.failed != nil
 	if err := v.take(ctx, op); err != nil {

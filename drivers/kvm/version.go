@@ -4,9 +4,11 @@ package kvm
 
 import (
 	"context"
+	"errors"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/kvm/rpc"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -25,7 +27,7 @@ func (d *Machinery) LibvirtVersion(ctx context.Context) (string, error) {
 
 func (d *Machinery) askVersion(ctx context.Context, ask func(*libvirt.Libvirt) (uint64, error)) (string, error) {
 	const op = machinery.OpVersion
-	if err := d.begins(ctx, op); err != nil {
+	if err := d.frame.Begin(ctx, op); err != nil {
 		return "", err
 	}
 	found := new(uint64)
@@ -36,21 +38,12 @@ func (d *Machinery) askVersion(ctx context.Context, ask func(*libvirt.Libvirt) (
 	switch {
 	case err == nil:
 		return versionText(*found), nil
+	case errors.Is(err, rpc.ErrClosed):
+		return "", &machinery.Error{Op: op, Kind: machinery.ErrClosed}
 	case ctx.Err() != nil:
 		return "", fault.Interrupted(op, "", ctx, "asking libvirt for the version")
 	case unheard(err):
 		return "", fault.Fail(op, "", machinery.ErrConnection, err, "libvirt cannot be asked for the version")
 	}
 	return "", fault.Fail(op, "", machinery.ErrDependency, err, "libvirt has no hypervisor whose version it could tell")
-}
-
-// begins refuses what cannot begin at all, for operations that are not about one machine.
-func (d *Machinery) begins(ctx context.Context, op machinery.Op) error {
-	switch {
-	case d.isClosed():
-		return &machinery.Error{Op: op, Kind: machinery.ErrClosed}
-	case ctx.Err() != nil:
-		return fault.Fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
-	}
-	return nil
 }

@@ -29,16 +29,7 @@ func (v *vm) changed(gap bool) { v.watches.Changed(gap) }
 // Gap is set on an event before which changes may have been missed: the reader was slow, events were lost, as with a libvirtd that was restarted,
 // or the state could not be asked for. Changes that follow each other within a millisecond may be merged without that sign.
 func (d *Machinery) Watch(ctx context.Context, name string) (<-chan machinery.Event, error) {
-	v, err := d.lookup(ctx, machinery.OpWatch, name)
-	if err != nil {
-		return nil, err
-	}
-	d.ending.Lock()
-	defer d.ending.Unlock()
-	if d.isClosed() {
-		return nil, &machinery.Error{Op: machinery.OpWatch, Machine: name, Kind: machinery.ErrClosed}
-	}
-	w := v.watches.Watch(watching.Source{Status: v.state, Followed: d.hearing.Load, FollowedEvery: watchFollowed, OtherwiseEvery: watchBlind, Closed: d.closed})
-	d.watchers.Go(func() { w.Run(ctx) })
-	return w.Events(), nil
+	return d.frame.Watch(ctx, name, func(v *vm) watching.Source {
+		return watching.Source{Status: v.state, Followed: d.hearing.Load, FollowedEvery: watchFollowed, OtherwiseEvery: watchBlind}
+	})
 }

@@ -13,7 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
@@ -29,7 +31,7 @@ var keyed = regexp.MustCompile(fmt.Sprintf("^[0-9a-f]{%d}$", rundir.KeyLength))
 // (any more), and of the disposable disks of its own machines that no run has. What is not this driver's by its name or by a ledger
 // is not listed. It takes two seconds at most for each QEMU that does not answer.
 func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
-	if err := d.mayAccount(ctx, machinery.OpAccount); err != nil {
+	if err := d.frame.Begin(ctx, machinery.OpAccount); err != nil {
 		return nil, err
 	}
 	var runs []machinery.Run
@@ -38,7 +40,7 @@ func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 	if err != nil {
 		return nil, fault.Fail(machinery.OpAccount, "", machinery.ErrHypervisor, err, "the runtime directory cannot be read")
 	}
-	for _, v := range d.machines {
+	for _, v := range d.frame.All() {
 		if run, there := d.accountOf(ctx, v, true); there {
 			runs = append(runs, run)
 		}
@@ -57,16 +59,6 @@ func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 		return nil, fault.Interrupted(machinery.OpAccount, "", ctx, "looking at what runs")
 	}
 	return runs, nil
-}
-
-func (d *Machinery) mayAccount(ctx context.Context, op machinery.Op) error {
-	switch {
-	case d.isClosed():
-		return &machinery.Error{Op: op, Kind: machinery.ErrClosed}
-	case ctx.Err() != nil:
-		return fault.Fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
-	}
-	return nil
 }
 
 // foundVM is the machine of a runtime directory that none in the configuration has. It can be looked at, taken over and stopped.
@@ -156,12 +148,7 @@ func (l *ledger) files() []string {
 
 // present are those of the paths at which there is something.
 func present(paths []string) []string {
-	return slices.DeleteFunc(slices.Clone(paths), func(path string) bool { return path == "" || !fileIsThere(path) })
-}
-
-func fileIsThere(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+	return slices.DeleteFunc(slices.Clone(paths), func(path string) bool { return path == "" || !hostfile.IsThere(path) })
 }
 
 // orphans are the disposable disks of a machine without a runtime directory, and why they may not be removed, or nothing. They may
@@ -169,7 +156,7 @@ func fileIsThere(path string) bool {
 func (v *vm) orphans() (paths []string, why string) {
 	paths = present(v.overlays)
 	for _, path := range paths {
-		if imageInUse(path) {
+		if disposable.InUse(path) {
 			return paths, path + " is used by a QEMU or a driver that this one does not know"
 		}
 		for _, pid := range process.Processes() {

@@ -79,7 +79,7 @@ func TestARunThatNoMachineOfTheConfigurationHasIsAccountedForAndSwept(t *testing
 		if err := m.RestoreStart(limit(t), "vm"); err != nil {
 			t.Fatal(err)
 		}
-		pid, overlay := m.pid("vm"), m.byName["vm"].overlays[0]
+		pid, overlay := m.pid("vm"), m.frame.Named("vm").overlays[0]
 		if err := m.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -126,18 +126,18 @@ func TestLeftoversAreSweptAndNothingElseIs(t *testing.T) {
 		"a garbled ledger of what runs": {func(t *testing.T, m *Machinery, pid int) { garble(t, m) }, machinery.ErrUnexpectedState},
 		"no ledger": {func(t *testing.T, m *Machinery, pid int) {
 			endProcess(t, pid)
-			if err := os.Remove(filepath.Join(m.byName["vm"].dir, stateFile)); err != nil {
+			if err := os.Remove(filepath.Join(m.frame.Named("vm").dir, stateFile)); err != nil {
 				t.Fatal(err)
 			}
 		}, nil},
 		"a disposable disk alone": {func(t *testing.T, m *Machinery, pid int) {
 			endProcess(t, pid)
-			if err := os.RemoveAll(m.byName["vm"].dir); err != nil {
+			if err := os.RemoveAll(m.frame.Named("vm").dir); err != nil {
 				t.Fatal(err)
 			}
 		}, nil},
 		"a disposable disk that is in use": {func(t *testing.T, m *Machinery, pid int) {
-			if err := os.RemoveAll(m.byName["vm"].dir); err != nil {
+			if err := os.RemoveAll(m.frame.Named("vm").dir); err != nil {
 				t.Fatal(err)
 			}
 		}, machinery.ErrBusy},
@@ -153,7 +153,7 @@ func TestLeftoversAreSweptAndNothingElseIs(t *testing.T) {
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
-			overlay := m.byName["vm"].overlays[0]
+			overlay := m.frame.Named("vm").overlays[0]
 			other := filepath.Join(s.runtime, "notes")
 			if err := os.Mkdir(other, 0o700); err != nil {
 				t.Fatal(err)
@@ -196,7 +196,7 @@ func TestLeftoversAreSweptAndNothingElseIs(t *testing.T) {
 // garble makes the machine's ledger one that nobody can read.
 func garble(t *testing.T, m *Machinery) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(m.byName["vm"].dir, stateFile), []byte(`{"version": 1, "mach`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(m.frame.Named("vm").dir, stateFile), []byte(`{"version": 1, "mach`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

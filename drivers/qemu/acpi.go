@@ -16,7 +16,7 @@ import (
 // in the error state is refused, as its guest cannot be expected to answer; use Stop. The error is ErrConnection if QEMU does not
 // answer, and the button may have been pressed all the same then.
 func (d *Machinery) ACPIStop(ctx context.Context, name string) error {
-	return d.operate(ctx, machinery.OpACPIStop, name, (*vm).acpiStop)
+	return d.frame.Operate(ctx, machinery.OpACPIStop, name, (*vm).acpiStop)
 }
 
 // acpiStop is ACPIStop for whoever has the turn.

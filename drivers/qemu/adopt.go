@@ -68,9 +68,9 @@ func (v *vm) adopt(ctx context.Context, op machinery.Op) error {
 		v.log.Debug("the machine's ledger is not up to date", "error", err)
 	}
 	v.set(func() { v.run = r })
-	v.d.watchers.Go(func() { v.watch(r) })
+	v.d.frame.Go(func() { v.watch(r) })
 	if c := r.ledger.Capture; c != nil {
-		v.d.watchers.Go(func() { r.boundCapture(c) })
+		v.d.frame.Go(func() { r.boundCapture(c) })
 	}
 	v.log.Info("took over the running machine", "pid", p.PID, "from", l.Owner)
 	return nil

@@ -9,29 +9,13 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/internal/qcow2"
 	"github.com/machineries/machineries/machinery"
 )
-
-// identity tells one content of a file from another, as far as a file system says without the file being read. Who writes to a
-// file and sets its time back is not noticed by it.
-type identity struct {
-	dev, ino uint64
-	size     int64
-	modified time.Time
-}
-
-func identityOf(info os.FileInfo) identity {
-	id := identity{size: info.Size(), modified: info.ModTime().UTC()}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		id.dev, id.ino = uint64(s.Dev), s.Ino
-	}
-	return id
-}
 
 // bases is what a driver has seen of the images that a machine's snapshot belongs to. A snapshot fits them only as they were when
 // it was made: what the guest has of its disks in memory would be wrong else, and destroy its file systems.
@@ -43,10 +27,10 @@ func identityOf(info os.FileInfo) identity {
 type bases struct {
 	mu sync.Mutex
 	// snapshot and images are the files as they were when they were taken for a pair; images is nil before.
-	snapshot identity
-	images   map[string]identity
+	snapshot hostfile.Identity
+	images   map[string]hostfile.Identity
 	// summed are files whose content was compared with the manifest's.
-	summed map[string]identity
+	summed map[string]hostfile.Identity
 }
 
 // changedError says that a file is not what the machine's snapshot belongs to.
@@ -87,15 +71,15 @@ func (b *bases) takePair(snapshot string, disks []string) error {
 	if err != nil {
 		return err
 	}
-	images := make(map[string]identity)
+	images := make(map[string]hostfile.Identity)
 	for _, path := range imagesBelow(disks) {
 		info, err := os.Stat(path)
 		if err != nil {
 			return err
 		}
-		images[path] = identityOf(info)
+		images[path] = hostfile.IdentityOf(info)
 	}
-	b.snapshot, b.images = identityOf(info), images
+	b.snapshot, b.images = hostfile.IdentityOf(info), images
 	return nil
 }
 
@@ -115,7 +99,7 @@ func (b *bases) check(ctx context.Context, snapshot string, disks []string) erro
 	if err != nil {
 		return err
 	}
-	if b.images == nil || identityOf(info) != b.snapshot {
+	if b.images == nil || hostfile.IdentityOf(info) != b.snapshot {
 		return b.takePair(snapshot, disks)
 	}
 	for path, seen := range b.images {
@@ -123,24 +107,12 @@ func (b *bases) check(ctx context.Context, snapshot string, disks []string) erro
 		if err != nil {
 			return err
 		}
-		if now := identityOf(info); now != seen {
-			return &changedError{path, changeOf(seen, now), fmt.Sprintf(
+		if now := hostfile.IdentityOf(info); now != seen {
+			return &changedError{path, seen.ChangeTo(now), fmt.Sprintf(
 				"put the right one back, or make the snapshot anew; if they do belong together, touch %s", snapshot)}
 		}
 	}
 	return nil
-}
-
-// changeOf is what is different about a file.
-func changeOf(before, now identity) string {
-	const layout = "2006-01-02 15:04:05.000"
-	switch {
-	case before.size != now.size:
-		return fmt.Sprintf("it had %d bytes and has %d", before.size, now.size)
-	case !before.modified.Equal(now.modified):
-		return fmt.Sprintf("it was written to at %s, and before that at %s", now.modified.Local().Format(layout), before.modified.Local().Format(layout))
-	}
-	return "it was replaced by another file"
 }
 
 // compare compares the files with the manifest. The caller holds mu.
@@ -168,7 +140,7 @@ func (b *bases) compareFile(ctx context.Context, file ManifestFile, manifest str
 	if err != nil {
 		return err
 	}
-	id := identityOf(info)
+	id := hostfile.IdentityOf(info)
 	switch {
 	case info.Size() != file.Size:
 		return changed("it has %d bytes, and had %d by the manifest %s", info.Size(), file.Size, manifest)
@@ -184,7 +156,7 @@ func (b *bases) compareFile(ctx context.Context, file ManifestFile, manifest str
 		return changed("its content is another than by the manifest %s", manifest)
 	}
 	if b.summed == nil {
-		b.summed = make(map[string]identity)
+		b.summed = make(map[string]hostfile.Identity)
 	}
 	b.summed[file.Path] = id
 	return nil
@@ -216,7 +188,7 @@ func (v *vm) disks() []string {
 // Errors: ErrConfig if the files do not belong together or the machine cannot be used; ErrInterrupted if ctx ends.
 func (d *Machinery) CheckSnapshot(ctx context.Context, name string) error {
 	const op = OpCheckSnapshot
-	v, err := d.lookup(ctx, op, name)
+	v, err := d.frame.Lookup(ctx, op, name)
 	if err != nil {
 		return err
 	}

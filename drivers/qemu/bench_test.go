@@ -30,7 +30,7 @@ func BenchmarkRestore(b *testing.B) {
 			s := newSite(b)
 			s.add("vm", snaps.disk, c.snapshot)
 			m := s.open(machinery.Options{})
-			f := newFloor(b, m.byName["vm"])
+			f := newFloor(b, m.frame.Named("vm"))
 			var driver, floor, stop []time.Duration
 			for b.Loop() {
 				began := time.Now()
@@ -59,7 +59,7 @@ func BenchmarkFloor(b *testing.B) {
 	snaps := realSnapshots(b)
 	s := newSite(b)
 	s.add("vm", snaps.disk, snaps.paused)
-	f := newFloor(b, s.open(machinery.Options{}).byName["vm"])
+	f := newFloor(b, s.open(machinery.Options{}).frame.Named("vm"))
 	var took []time.Duration
 	for b.Loop() {
 		took = append(took, f.restore())

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -30,10 +31,10 @@ func TestAMachineBootsFromADisposableDiskAndItsDiskStaysAsItIs(t *testing.T) {
 	s, m := booted(t, machineArgs()...)
 	mustState(t, m, "vm", machinery.StateRunning, "")
 	mustState(t, s.open(machinery.Options{}), "vm", machinery.StateRunning, "")
-	if imageWritten(s.config.Machines[0].Disk) {
+	if disposable.Written(s.config.Machines[0].Disk) {
 		t.Error("the configured disk is open for writing")
 	}
-	if !imageWritten(m.byName["vm"].overlays[0]) {
+	if !disposable.Written(m.frame.Named("vm").overlays[0]) {
 		t.Error("the disposable disk is not open for writing")
 	}
 	mustKind(t, m.NoRestoreStart(limit(t), "vm"), machinery.ErrUnexpectedState)
@@ -109,7 +110,7 @@ func TestADiskThatAnotherQEMUWritesToIsNotBooted(t *testing.T) {
 		_ = other.Wait()
 	}
 	defer end()
-	waitFor(t, "the other QEMU has locked the disk", func() bool { return imageWritten(c.Disk) })
+	waitFor(t, "the other QEMU has locked the disk", func() bool { return disposable.Written(c.Disk) })
 	m := s.open(machinery.Options{})
 	err := m.NoRestoreStart(limit(t), "vm")
 	mustKind(t, err, machinery.ErrBusy)

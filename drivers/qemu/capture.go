@@ -45,7 +45,7 @@ const DefaultCaptureBytes = capture.DefaultBytes
 // a capture is under way or armed already; ErrCapture with QEMU's or tcpdump's own words if it cannot record, as without a
 // network card or rights; ErrConnection if QEMU does not answer. For an armed capture RestoreStart and NoRestoreStart return those.
 func (d *Machinery) StartCapture(ctx context.Context, name string, c machinery.Capture) error {
-	return d.operate(ctx, machinery.OpStartCapture, name, func(v *vm, ctx context.Context) error { return v.startCapture(ctx, c) })
+	return d.frame.Operate(ctx, machinery.OpStartCapture, name, func(v *vm, ctx context.Context) error { return v.startCapture(ctx, c) })
 }
 
 // Recording is the path of the file to which a machine's traffic is being recorded, by whichever driver began that; empty for none. The file
@@ -54,7 +54,7 @@ func (d *Machinery) StartCapture(ctx context.Context, name string, c machinery.C
 // Errors: ErrHypervisor if the machine's ledger cannot be read; those of every operation for a wrong name and a closed driver.
 func (d *Machinery) Recording(ctx context.Context, name string) (string, error) {
 	const op = machinery.Op("recording")
-	v, err := d.lookup(ctx, op, name)
+	v, err := d.frame.Lookup(ctx, op, name)
 	if err != nil {
 		return "", err
 	}
@@ -74,7 +74,7 @@ func (d *Machinery) Recording(ctx context.Context, name string) (string, error) 
 // completed, as on a full disk with the recordings of several cards: then there is no file, and what was recorded is lost. ErrCapture too if it ended before it should have;
 // then what there is of it is in the file. The error of a capture that ended with its run, and with nobody to be told, is returned once.
 func (d *Machinery) StopCapture(ctx context.Context, name string) error {
-	return d.operate(ctx, machinery.OpStopCapture, name, (*vm).stopCapture)
+	return d.frame.Operate(ctx, machinery.OpStopCapture, name, (*vm).stopCapture)
 }
 
 func (v *vm) startCapture(ctx context.Context, c machinery.Capture) (err error) {
@@ -169,7 +169,7 @@ func (v *vm) captureNow(ctx context.Context, r *run, a *capture.Armed) error {
 		r.dropCapture()
 		return r.captureError(ctx, op, err)
 	}
-	v.d.watchers.Go(func() { r.boundCapture(c) })
+	v.d.frame.Go(func() { r.boundCapture(c) })
 	v.log.Info("recording the machine's traffic", "by", c.Method, "path", c.Path)
 	return nil
 }

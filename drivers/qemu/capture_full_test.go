@@ -55,7 +55,7 @@ func TestAFullDiskLeavesNoHalfCapture(t *testing.T) {
 				t.Fatal(err)
 			}
 			conn := p.conn()
-			packet := append(frame("again"), make([]byte, 1000)...)
+			packet := append(ethernet("again"), make([]byte, 1000)...)
 			if c.exclude {
 				packet = append(datagram("192.0.2.1:2042", "192.0.2.9:9", "to be left out"), make([]byte, 1000)...)
 			}
@@ -69,7 +69,7 @@ func TestAFullDiskLeavesNoHalfCapture(t *testing.T) {
 				for range 700 {
 					send(conn, packet)
 				}
-				send(conn, frame("the last"))
+				send(conn, ethernet("the last"))
 				arrived(t, dir, "the last")
 				until(t, "the recording", func() bool {
 					info, err := os.Stat(parts(t, dir)[0])

@@ -121,7 +121,7 @@ func TestTcpdumpSurvivesItsDriverAndIsEndedByTheNext(t *testing.T) {
 			if err := m.StartCapture(limit(t), "vm", machinery.Capture{Path: path}); err != nil {
 				t.Fatal(err)
 			}
-			pid := m.byName["vm"].run.proc.PID
+			pid := m.frame.Named("vm").run.proc.PID
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -141,7 +141,7 @@ func TestTcpdumpSurvivesItsDriverAndIsEndedByTheNext(t *testing.T) {
 				}
 			case "stop, with the id not noted":
 				// As of a driver that was killed before it could.
-				state := filepath.Join(m.byName["vm"].dir, stateFile)
+				state := filepath.Join(m.frame.Named("vm").dir, stateFile)
 				l, err := readLedger(filepath.Dir(state))
 				if err != nil {
 					t.Fatal(err)

@@ -47,7 +47,7 @@ func newPeer(t testing.TB, dir, name string) *peer {
 				return
 			}
 			// The very first frame, before QEMU does anything else.
-			send(c, frame("first of "+name))
+			send(c, ethernet("first of "+name))
 			for len(p.conns) == cap(p.conns) { // of runs that nobody asked about
 				(<-p.conns).Close()
 			}
@@ -86,7 +86,7 @@ func send(c net.Conn, frame []byte) {
 	c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(frame))), frame...))
 }
 
-func frame(text string) []byte {
+func ethernet(text string) []byte {
 	f := append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 1, 0x88, 0xb5}, text...)
 	return append(f, make([]byte, 60)...)
 }
@@ -283,7 +283,7 @@ func TestACaptureOfARunningMachineEndsWhenItIsToldTo(t *testing.T) {
 		}
 		mustState(t, m, "vm", machinery.StateRunning, "")
 		for i, c := range []net.Conn{toA, toB, toA} {
-			send(c, frame("frame "+string(rune('0'+i))))
+			send(c, ethernet("frame "+string(rune('0'+i))))
 			arrived(t, dir, "frame "+string(rune('0'+i)))
 		}
 		if err := m.StopCapture(limit(t), "vm"); err != nil {
@@ -327,11 +327,11 @@ func TestWhoeverTakesTheMachineOverFinishesItsCapture(t *testing.T) {
 				t.Fatal(err)
 			}
 			conn := p.conn()
-			pid := m.byName["vm"].run.proc.PID
+			pid := m.frame.Named("vm").run.proc.PID
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
-			send(conn, frame("nobody looks"))
+			send(conn, ethernet("nobody looks"))
 			arrived(t, dir, "nobody looks")
 			again := s.open(machinery.Options{})
 			switch end {
@@ -459,9 +459,9 @@ func TestACaptureHasNoMoreThanItsBound(t *testing.T) {
 	}
 	conn := p.conn()
 	for range 20 {
-		send(conn, frame("again and again"))
+		send(conn, ethernet("again and again"))
 	}
-	v := m.byName["vm"]
+	v := m.frame.Named("vm")
 	until(t, "the end of the recording", func() bool {
 		mon, err := v.run.master(limit(t))
 		var text string

@@ -53,7 +53,7 @@ func TestAMachineStandsStillInWhateverRunStateItWasSaved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, m := restored(t, c.snapshot)
 			mustState(t, m, "vm", machinery.StatePaused, reasonFromSnapshot)
-			if got := m.byName["vm"].run.standing(); got != c.standing {
+			if got := m.frame.Named("vm").run.standing(); got != c.standing {
 				t.Errorf("the run state is %q, want %q", got, c.standing)
 			}
 			mustState(t, s.open(machinery.Options{}), "vm", machinery.StatePaused, reasonFromSnapshot)

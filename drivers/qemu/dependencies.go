@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
@@ -24,7 +25,7 @@ import (
 // The error is of kind ErrDependency and names all that is missing.
 func (d *Machinery) CheckDependencies(ctx context.Context) error {
 	const op = machinery.OpDependencies
-	if err := d.begins(ctx, op); err != nil {
+	if err := d.frame.Begin(ctx, op); err != nil {
 		return err
 	}
 	var missing []error
@@ -42,9 +43,9 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 		note(outfile.WritableDir(dir), "no disposable disks can be made")
 	}
 	if d.config.Capture == CaptureTcpdump {
-		note(checkEmulator(d.config.Tcpdump), "traffic cannot be recorded by tcpdump (on Debian and Ubuntu: apt-get install tcpdump)")
+		note(hostfile.CheckProgram(d.config.Tcpdump), "traffic cannot be recorded by tcpdump (on Debian and Ubuntu: apt-get install tcpdump)")
 	}
-	if slices.ContainsFunc(d.machines, (*vm).wantsKVM) {
+	if slices.ContainsFunc(d.frame.All(), (*vm).wantsKVM) {
 		note(checkKVM(), "there is no KVM, which a machine's arguments ask for")
 	}
 	if len(missing) == 0 {
@@ -55,7 +56,7 @@ func (d *Machinery) CheckDependencies(ctx context.Context) error {
 
 // checkVersion is whether the emulator can be run and is recent enough.
 func (d *Machinery) checkVersion(ctx context.Context) error {
-	if err := checkEmulator(d.config.QEMU); err != nil {
+	if err := hostfile.CheckProgram(d.config.QEMU); err != nil {
 		return err
 	}
 	v, err := d.version.of(ctx, d.config.QEMU)
@@ -82,7 +83,7 @@ func (d *Machinery) overlayDirs() []string {
 		return []string{d.config.DisposableDir}
 	}
 	var dirs []string
-	for _, v := range d.machines {
+	for _, v := range d.frame.All() {
 		if dir := filepath.Dir(v.overlays[0]); v.bad == nil && !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}

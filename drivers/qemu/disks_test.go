@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/internal/qcow2"
 	"github.com/machineries/machineries/machinery"
@@ -113,7 +114,7 @@ func TestAMachineThatQEMUCannotTakeIntoUseIsAFailedStartAndNotPaused(t *testing.
 			m := s.open(machinery.Options{})
 			done := make(chan error, 1)
 			go func() { done <- m.RestoreStart(limit(t), "vm") }()
-			overlay := m.byName["vm"].overlays[0]
+			overlay := m.frame.Named("vm").overlays[0]
 			for deadline := time.Now().Add(10 * time.Second); !fileExists(overlay); {
 				if time.Now().After(deadline) {
 					t.Fatal("no disposable disk is made")
@@ -148,8 +149,8 @@ func TestARestoredMachineHasItsLocks(t *testing.T) {
 		if err := m.RestoreStart(limit(t), "vm"); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		v := m.byName["vm"]
-		if !imageInUse(v.overlays[0]) {
+		v := m.frame.Named("vm")
+		if !disposable.InUse(v.overlays[0]) {
 			t.Errorf("%s: QEMU has no locks", name)
 		}
 		if why := v.inactive(v.overlays, ""); why != "" {
@@ -196,7 +197,7 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 	m := s.open(machinery.Options{})
 	_, end := writeTo(t, vm.Disk, "qcow2")
 	// What a driver leaves that dies just after the load: QEMU, and a ledger in the phase of starting.
-	v := m.byName["vm"]
+	v := m.frame.Named("vm")
 	h, _, _, err := v.claim(machinery.OpRestoreStart)
 	if err != nil {
 		t.Fatal(err)
@@ -205,11 +206,11 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := makeOverlay(v.overlays[0], base)
+	own, err := disposable.Make(v.overlays[0], base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	releaseImage(own)
+	disposable.Release(own)
 	r := newRun(v, h, ledger{Machine: "vm", Phase: phaseStarting, Overlays: v.overlays})
 	feed, err := newFeed(v.conf.Snapshot)
 	if err != nil {

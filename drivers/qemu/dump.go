@@ -59,7 +59,7 @@ func (d *Machinery) DumpMemoryFormat(ctx context.Context, name, path, format str
 // DumpMemoryProgress is DumpMemoryFormat that tells every second how far it is, in bytes of the guest's memory. progress may be nil;
 // it is called by the goroutine of the caller.
 func (d *Machinery) DumpMemoryProgress(ctx context.Context, name, path, format string, progress func(done, total int64)) error {
-	return d.operate(ctx, machinery.OpDumpMemory, name, func(v *vm, ctx context.Context) error {
+	return d.frame.Operate(ctx, machinery.OpDumpMemory, name, func(v *vm, ctx context.Context) error {
 		return v.dumpMemory(ctx, path, format, progress)
 	})
 }

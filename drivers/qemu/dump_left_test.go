@@ -19,7 +19,7 @@ func untilDumping(m *Machinery) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
-		c, err := m.byName["vm"].run.master(ctx)
+		c, err := m.frame.Named("vm").run.master(ctx)
 		if err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func TestAMachineWhoseDriverDiedInADumpIsPausedForItUntilQEMUIsDoneAndThenHasAll
 		t.Fatalf("the next dump does not wait for the one before it: %v", err)
 	}
 	mustState(t, m, "vm", machinery.StateRunning, "")
-	if l, err := readLedger(m.byName["vm"].dir); err != nil || l.Phase != phaseSettled {
+	if l, err := readLedger(m.frame.Named("vm").dir); err != nil || l.Phase != phaseSettled {
 		t.Errorf("the ledger says %+v, %v", l, err)
 	}
 	mustKind(t, m.HandlePaused(limit(t), "vm"), machinery.ErrStateReached)
@@ -147,7 +147,7 @@ func TestADumpThatEndedWhileNoDriverWasThereIsNotWaitedFor(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	// Taken over by an operation that left it as it was: by now the ledger tells that nothing is going on.
-	if l, err := readLedger(m.byName["vm"].dir); err != nil || l.Phase != phaseSettled {
+	if l, err := readLedger(m.frame.Named("vm").dir); err != nil || l.Phase != phaseSettled {
 		t.Errorf("the ledger says %+v, %v", l, err)
 	}
 	if err := m.Stop(limit(t), "vm"); err != nil {

@@ -61,7 +61,7 @@ func dumping(t *testing.T, m *Machinery, ctx context.Context, path, format strin
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- m.DumpMemoryFormat(ctx, "vm", path, format) }()
-	r := m.byName["vm"].run
+	r := m.frame.Named("vm").run
 	waitFor(t, "QEMU is dumping the memory", func() bool {
 		c, err := r.master(limit(t))
 		if err != nil {
@@ -352,7 +352,7 @@ func TestAQEMUThatDiesInADumpIsSaid(t *testing.T) {
 func TestALostEventOfADumpIsMadeUpForByAsking(t *testing.T) {
 	s, m := booted(t, big()...)
 	done := dumping(t, m, limit(t), filepath.Join(s.dir, "dump"), "")
-	c, err := m.byName["vm"].run.master(limit(t))
+	c, err := m.frame.Named("vm").run.master(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -179,7 +179,7 @@ func TestAQEMUThatCrashesLeavesNoCoreFile(t *testing.T) {
 	defer unix.Setrlimit(unix.RLIMIT_CORE, &was)
 	for _, signal := range []syscall.Signal{syscall.SIGSEGV, syscall.SIGABRT} {
 		_, m := restored(t, realSnapshots(t).running)
-		v := m.byName["vm"]
+		v := m.frame.Named("vm")
 		v.mu.Lock()
 		p := v.run.proc
 		v.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -150,7 +151,7 @@ func TestASecondDriverOnTheSameMachineWithAnotherRuntimeDirectoryIsRefusedAndLea
 	if err := first.RestoreStart(limit(t), "vm"); err != nil {
 		t.Fatal(err)
 	}
-	overlay := first.byName["vm"].overlays[0]
+	overlay := first.frame.Named("vm").overlays[0]
 	mine := s.runtime
 	s.runtime = filepath.Join(s.dir, "run2")
 	vm.Snapshot = s.write("another.snapshot", snaps.running)
@@ -180,12 +181,12 @@ func TestADisposableDiskThatAnotherDriverHasJustMadeIsNotTaken(t *testing.T) {
 	s := newSite(t)
 	s.add("vm", snaps.disk, snaps.running)
 	m := s.open(machinery.Options{})
-	overlay := m.byName["vm"].overlays[0]
+	overlay := m.frame.Named("vm").overlays[0]
 	base, err := checkDisk(s.config.Machines[0].Disk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := makeOverlay(overlay, base) // no QEMU has a lock on it yet
+	theirs, err := disposable.Make(overlay, base) // no QEMU has a lock on it yet
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +210,7 @@ func TestAStartThatFailsBeforeItMakesADiskLeavesTheOneThatIsThere(t *testing.T) 
 	s := newSite(t)
 	s.add("vm", snaps.disk, snaps.running)
 	m := s.open(machinery.Options{})
-	overlay := m.byName["vm"].overlays[0]
+	overlay := m.frame.Named("vm").overlays[0]
 	if err := os.WriteFile(overlay, []byte("another's"), 0o600); err != nil {
 		t.Fatal(err)
 	}

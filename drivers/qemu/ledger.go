@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/capture"
+	"github.com/machineries/machineries/drivers/internal/disposable"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 )
@@ -84,7 +86,7 @@ func readLedger(dir string) (*ledger, error) {
 		}
 		return nil, err
 	}
-	f, err := openRegular(path)
+	f, err := hostfile.OpenRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -116,13 +118,13 @@ func (l *ledger) clear() error {
 		return err
 	}
 	// What is in use is not a dead QEMU's, unless that is only about to be dead.
-	for deadline := time.Now().Add(exitTime); slices.ContainsFunc(l.Overlays, imageInUse); {
+	for deadline := time.Now().Add(exitTime); slices.ContainsFunc(l.Overlays, disposable.InUse); {
 		if time.Now().After(deadline) {
 			return nil
 		}
 		time.Sleep(5 * time.Millisecond) // there is no sign of a lock's end for who does not want the lock
 	}
-	if err := removeOverlays(l.Overlays); err != nil {
+	if err := disposable.RemoveAll(l.Overlays); err != nil {
 		return fmt.Errorf("the disposable disks of an earlier run cannot be removed: %w", err)
 	}
 	return nil

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/capture"
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/frame"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/drivers/internal/turns"
@@ -55,6 +57,21 @@ type vm struct {
 	armed   *capture.Armed   // the capture that begins with the next run
 	lost    error            // why the capture of the last run is not as it should be, until somebody is told
 }
+
+// What a frame asks of a machine.
+var _ frame.Machine = (*vm)(nil)
+
+// Describe is what callers are told of the machine.
+func (v *vm) Describe() machinery.Machine { return v.machine }
+
+// Turns are its operations' line.
+func (v *vm) Turns() *turns.Turns { return &v.turns }
+
+// Watches are those who watch it.
+func (v *vm) Watches() *watching.Hub { return &v.watches }
+
+// Log is for what is done to it.
+func (v *vm) Log() *slog.Logger { return v.log }
 
 // set changes what State sees.
 func (v *vm) set(change func()) {
@@ -104,9 +121,9 @@ func (v *vm) problem() error {
 	return fault.Join(problems)
 }
 
-// refuse is the error for an operation that the machine cannot be used for. One without a snapshot can be booted, for one to be
+// Refuse is the error for an operation that the machine cannot be used for. One without a snapshot can be booted, for one to be
 // made, and used as any other then.
-func (v *vm) refuse(op machinery.Op) error {
+func (v *vm) Refuse(op machinery.Op) error {
 	if v.bad == nil && (v.unsaved == nil || op != machinery.OpRestoreStart && op != machinery.OpHandlePaused) {
 		return nil
 	}
@@ -123,25 +140,7 @@ func (v *vm) untouched() bool {
 func (v *vm) clear(r *run) error {
 	v.lost = v.finishCapture(r)
 	r.let()
-	return errors.Join(v.lost, removeOverlays(r.ledger.Overlays), r.hold.remove())
-}
-
-// removeOverlays removes those that are there.
-func removeOverlays(paths []string) error {
-	var problems []error
-	for _, path := range paths {
-		if err := removeOverlay(path); err != nil {
-			problems = append(problems, err)
-		}
-	}
-	return fault.Join(problems)
-}
-
-func removeOverlay(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return errors.Join(v.lost, disposable.RemoveAll(r.ledger.Overlays), r.hold.remove())
 }
 
 // detach lets go of the machine's QEMU, which runs on. Whoever has the turn calls it.
@@ -187,3 +186,6 @@ func (v *vm) wentOff(r *run) {
 	}
 	v.set(func() { v.run, v.last = nil, reason })
 }
+
+// Patience is how long an operation may take to end that was told to: another Stop has to wait for QEMU to quit and to die.
+func (v *vm) Patience() time.Duration { return v.d.config.QuitTimeout + 3*cleanupTime }

@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
-	"syscall"
 	"unicode/utf8"
+
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 )
 
 // The bounds of a machineinfo.json. Real ones have some dozen arguments in a few kilobytes; the kernel takes no argument
@@ -24,7 +24,7 @@ const (
 
 // readMachineInfo reads the arguments for QEMU from a machineinfo.json.
 func readMachineInfo(path string) ([]string, error) {
-	f, err := openRegular(path)
+	f, err := hostfile.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -223,36 +223,4 @@ func invalidUTF8(data []byte) int {
 		i += n
 	}
 	return -1
-}
-
-// openRegular opens a file for reading that must be a regular one: a directory, a device or a pipe without a writer would
-// fail later, in stranger ways.
-func openRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &os.PathError{Op: "open", Path: path, Err: fmt.Errorf("not a regular file but %s", kindOfFile(info.Mode()))}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-func kindOfFile(mode os.FileMode) string {
-	switch {
-	case mode.IsDir():
-		return "a directory"
-	case mode&os.ModeDevice != 0:
-		return "a device"
-	case mode&os.ModeNamedPipe != 0:
-		return "a named pipe"
-	case mode&os.ModeSocket != 0:
-		return "a socket"
-	}
-	return "something else"
 }

@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 )
 
 // manifestSuffix is what a manifest's name has behind that of the snapshot that it belongs to.
@@ -61,7 +63,7 @@ func ManifestPath(snapshot string) string { return snapshot + manifestSuffix }
 // are absolute.
 func ReadManifest(snapshot string) (*Manifest, error) {
 	path := ManifestPath(snapshot)
-	f, err := openRegular(path)
+	f, err := hostfile.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +143,7 @@ func (m *Manifest) text() ([]byte, error) {
 
 // sumOf reads a file through, for as long as ctx lets it. One that changes meanwhile is an error.
 func sumOf(ctx context.Context, path string) (ManifestFile, error) {
-	f, err := openRegular(path)
+	f, err := hostfile.OpenRegular(path)
 	if err != nil {
 		return ManifestFile{}, err
 	}
@@ -168,7 +170,7 @@ func sumOf(ctx context.Context, path string) (ManifestFile, error) {
 	if err != nil {
 		return ManifestFile{}, err
 	}
-	if identityOf(before) != identityOf(after) {
+	if hostfile.IdentityOf(before) != hostfile.IdentityOf(after) {
 		return ManifestFile{}, &os.PathError{Op: "read", Path: path, Err: errors.New("it changes while it is read")}
 	}
 	return ManifestFile{path, after.Size(), after.ModTime().UTC(), hex.EncodeToString(h.Sum(nil))}, nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/internal/qcow2"
 )
@@ -26,7 +27,7 @@ type medium struct {
 
 // check says what the medium is, as the base of an overlay, or why it cannot be one.
 func (m medium) check() (qcow2.Info, error) {
-	f, err := openRegular(m.path)
+	f, err := hostfile.OpenRegular(m.path)
 	if err != nil {
 		return qcow2.Info{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/internal/require"
 	"github.com/machineries/machineries/machinery"
@@ -160,7 +161,7 @@ func TestEveryWritableMediumRevertsAtARestore(t *testing.T) {
 				kept[path] = content
 			}
 			m := s.open(machinery.Options{})
-			v := m.byName["vm"]
+			v := m.frame.Named("vm")
 			for range 2 {
 				if err := m.RestoreStart(limit(t), "vm"); err != nil {
 					t.Fatal(err)
@@ -179,7 +180,7 @@ func TestEveryWritableMediumRevertsAtARestore(t *testing.T) {
 					t.Errorf("overlays are %q, want two", v.overlays)
 				}
 				for _, overlay := range v.overlays {
-					if !imageWritten(overlay) {
+					if !disposable.Written(overlay) {
 						t.Errorf("QEMU does not write to %s", overlay)
 					}
 				}

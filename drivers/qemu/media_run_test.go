@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -18,13 +19,13 @@ func TestAKilledMachineWithTwoOverlaysIsClearedUpByTheNextDriver(t *testing.T) {
 	if err := first.RestoreStart(limit(t), "vm"); err != nil {
 		t.Fatal(err)
 	}
-	pid := first.byName["vm"].run.proc.PID
-	overlays := first.byName["vm"].overlays
+	pid := first.frame.Named("vm").run.proc.PID
+	overlays := first.frame.Named("vm").overlays
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for _, overlay := range overlays {
-		if !imageWritten(overlay) {
+		if !disposable.Written(overlay) {
 			t.Fatalf("QEMU does not write to %s after its driver let go of it", overlay)
 		}
 	}
@@ -36,7 +37,7 @@ func TestAKilledMachineWithTwoOverlaysIsClearedUpByTheNextDriver(t *testing.T) {
 	if err := second.RestoreStart(limit(t), "vm"); err != nil {
 		t.Fatal(err)
 	}
-	q, err := second.byName["vm"].run.master(limit(t))
+	q, err := second.frame.Named("vm").run.master(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func TestAStartThatFailsAtTheSecondOverlayLeavesNeither(t *testing.T) {
 	s, _, _ := mediumSite(t, mediumCases["drive, raw, ide"])
 	m := s.open(machinery.Options{})
 	// A directory with something in it is nothing that a driver takes for its own left-over.
-	inTheWay := m.byName["vm"].overlays[1]
+	inTheWay := m.frame.Named("vm").overlays[1]
 	if err := os.MkdirAll(filepath.Join(inTheWay, "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +162,7 @@ func TestAMachineWithTwoMediaCanBeBooted(t *testing.T) {
 		if err := m.NoRestoreStart(limit(t), "vm"); err != nil {
 			t.Fatal(err)
 		}
-		q, err := m.byName["vm"].run.master(limit(t))
+		q, err := m.frame.Named("vm").run.master(limit(t))
 		if err != nil {
 			t.Fatal(err)
 		}

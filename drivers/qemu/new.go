@@ -3,22 +3,23 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/frame"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
-	"golang.org/x/sys/unix"
 )
 
 // New makes the driver for a configuration. A machine that cannot be used does not stop the others: it is listed, its state is
@@ -38,19 +39,14 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	// What runs can be seen and stopped without an emulator and without a place for disposable disks; only no machine can be started.
 	var missing error
 	kind := machinery.ErrConfig
-	if err := checkEmulator(c.QEMU); err != nil {
+	if err := hostfile.CheckProgram(c.QEMU); err != nil {
 		missing, kind = fmt.Errorf("QEMU cannot be used: %w", err), machinery.ErrDependency
 	}
 	c.QEMU, _ = filepath.Abs(c.QEMU)
 	if c.Capture != CaptureFilterDump && c.Capture != CaptureTcpdump && missing == nil {
 		missing = fmt.Errorf("capture is %q; %s and %s are known", c.Capture, CaptureFilterDump, CaptureTcpdump)
 	}
-	if o.RuntimeDir != "" {
-		c.RuntimeDir = o.RuntimeDir
-	}
-	if c.RuntimeDir == "" {
-		c.RuntimeDir = rundir.Default()
-	}
+	c.RuntimeDir = cmp.Or(o.RuntimeDir, c.RuntimeDir, rundir.Default())
 	runtimeDir, err := rundir.Make(c.RuntimeDir, readSocket)
 	if err != nil {
 		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
@@ -61,29 +57,24 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		}
 		c.DisposableDir = outfile.RealPath(c.DisposableDir)
 	}
-	d := &Machinery{config: c, runtimeDir: runtimeDir, endMachines: o.EndMachines, log: o.Logger, byName: map[string]*vm{}, closed: make(chan struct{})}
+	d := &Machinery{config: c, runtimeDir: runtimeDir, endMachines: o.EndMachines, log: o.Logger, frame: frame.New[*vm]()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	for _, m := range c.Machines {
-		switch {
-		case m.Name == "":
-			return refuse(machinery.ErrConfig, nil, "a machine (number %d) has no name", len(d.machines)+1)
-		case d.byName[m.Name] != nil:
-			return refuse(machinery.ErrConfig, nil, "two machines are named %q", m.Name)
-		}
 		v := d.newVM(m)
+		if err := d.frame.Add(v); err != nil {
+			return nil, err
+		}
 		if missing != nil {
 			if v.bad == nil {
 				v.badKind = kind
 			}
 			v.worse(missing)
 		}
-		d.machines = append(d.machines, v)
-		d.byName[m.Name] = v
 	}
-	refuseShared(d.machines)
-	for _, v := range d.machines {
+	refuseShared(d.frame.All())
+	for _, v := range d.frame.All() {
 		if problem := v.problem(); problem != nil {
 			v.log.Warn("the machine cannot be used", "error", problem)
 		}
@@ -92,21 +83,6 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 		d.starter = process.NewStarter()
 	}
 	return d, nil
-}
-
-// checkEmulator is whether a file can be executed. Whether it is QEMU shows when it is started.
-func checkEmulator(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is %s, not a program", path, kindOfFile(info.Mode()))
-	}
-	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS); err != nil {
-		return &os.PathError{Op: "execute", Path: path, Err: err}
-	}
-	return nil
 }
 
 // newVM checks a machine and all that it names.
@@ -118,13 +94,10 @@ func (d *Machinery) newVM(m MachineConfig) *vm {
 		m.AgentPort = DefaultAgentPort
 	}
 	v := &vm{d: d, conf: m, badKind: machinery.ErrConfig, log: d.log.With("machine", m.Name), reading: make(chan struct{}, 1)}
-	v.machine = machinery.Machine{
+	v.machine = frame.Described(machinery.Machine{
 		Name: m.Name, IP: m.IP, MACAddress: m.MACAddress, Platform: m.Platform, OSVersion: m.OSVersion, Architecture: m.Architecture,
-		Interface: m.Interface, AgentPort: m.AgentPort, Tags: append([]string(nil), m.Tags...),
-	}
-	if hw, err := net.ParseMAC(m.MACAddress); err == nil {
-		v.machine.MACAddress = hw.String()
-	}
+		Interface: m.Interface, AgentPort: m.AgentPort, Tags: m.Tags,
+	})
 	v.conf.Disk, v.conf.Snapshot = outfile.RealPath(m.Disk), outfile.RealPath(m.Snapshot)
 	v.dir = filepath.Join(d.runtimeDir, rundir.Key(m.Name, d.config.where(m)))
 	v.bad, v.unsaved = v.check(m), m.unsaved
@@ -238,10 +211,7 @@ func refuseShared(machines []*vm) {
 
 // worse adds a problem to those of a machine.
 func (v *vm) worse(problem error) {
-	if v.bad != nil {
-		problem = fault.Several{v.bad, problem}
-	}
-	v.bad = problem
+	v.bad = fault.Add(v.bad, problem)
 }
 
 func sharing(what, path, otherWhat string, other *vm, otherPath string) error {

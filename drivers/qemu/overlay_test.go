@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/internal/qcow2"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ func TestADisposableDiskOfAnEarlierBootIsReplacedUnlessItIsInUse(t *testing.T) {
 	s := newSite(t)
 	s.add("vm", snaps.disk, snaps.running)
 	m := s.open(machinery.Options{})
-	overlay := m.byName["vm"].overlays[0]
+	overlay := m.frame.Named("vm").overlays[0]
 	if err := os.WriteFile(overlay, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +27,7 @@ func TestADisposableDiskOfAnEarlierBootIsReplacedUnlessItIsInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As a QEMU does that has the image open.
-	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: lockFirst, Len: 1}
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: 100, Len: 1}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func TestADisposableDiskOfAnEarlierBootIsReplacedUnlessItIsInUse(t *testing.T) {
 	if info, err := os.Stat(overlay); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("its mode is %v, %v", info.Mode(), err)
 	}
-	if !imageInUse(overlay) {
+	if !disposable.InUse(overlay) {
 		t.Error("QEMU's locks on the image are not seen")
 	}
 	if err := m.Stop(limit(t), "vm"); err != nil {

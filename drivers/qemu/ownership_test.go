@@ -217,7 +217,7 @@ func waitFor(t testing.TB, what string, is func() bool) {
 // ledgerOf changes a machine's ledger as another time or host would have left it.
 func changeLedger(t *testing.T, m *Machinery, name string, change func(l *ledger)) {
 	t.Helper()
-	path := filepath.Join(m.byName[name].dir, stateFile)
+	path := filepath.Join(m.frame.Named(name).dir, stateFile)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -355,7 +355,7 @@ func TestALedgerFromAnotherBootMeansNoProcessOfThisOne(t *testing.T) {
 		t.Errorf("the process was ended, though by the ledger it is another boot's: %v", err)
 	}
 	// Its disk is in use, so that it is not removed, neither by Stop nor by a start that finds it.
-	overlay := m.byName["vm"].overlays[0]
+	overlay := m.frame.Named("vm").overlays[0]
 	err := m.RestoreStart(limit(t), "vm")
 	mustKind(t, err, machinery.ErrHypervisor)
 	if !strings.Contains(err.Error(), overlay) || !fileExists(overlay) {
@@ -382,7 +382,7 @@ func TestAQEMUThatAWrapperStartedInsteadOfBecomingItIsFoundAfterBothDriverAndWra
 	s.config.QEMU = filepath.Join(s.dir, "qemu")
 	killChild(startChild(t, s, "restore", true))
 	m := s.open(machinery.Options{})
-	l, err := readLedger(m.byName["vm"].dir)
+	l, err := readLedger(m.frame.Named("vm").dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -443,7 +443,7 @@ func TestALedgerThatCannotBeUnderstoodIsLeftAloneAndNamed(t *testing.T) {
 	s := newSite(t)
 	s.add("vm", snaps.disk, snaps.paused)
 	m := s.open(machinery.Options{})
-	dir := m.byName["vm"].dir
+	dir := m.frame.Named("vm").dir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -497,7 +497,7 @@ func TestAStartThatMeetsAQEMUInTheMomentOfItsEndGoesOn(t *testing.T) {
 	s.add("vm", snaps.disk, snaps.paused)
 	m := s.open(machinery.Options{})
 	// The machine is found off by the question that follows on finding its process.
-	if err := m.byName["vm"].notOff(limit(t), machinery.OpRestoreStart); err != nil {
+	if err := m.frame.Named("vm").notOff(limit(t), machinery.OpRestoreStart); err != nil {
 		t.Errorf("a machine that is off is refused: %v", err)
 	}
 	for range 5 {

@@ -28,7 +28,7 @@ func TestQEMUInheritsTheIntendedDescriptorsAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := m.byName["vm"].dir
+	ours := m.frame.Named("vm").dir
 	for _, fd := range fds {
 		target, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name()))
 		if strings.HasPrefix(target, ours) || strings.Contains(target, "/proc/version") {

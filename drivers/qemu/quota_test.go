@@ -62,7 +62,7 @@ func TestAGuestThatWritesMoreThanTheQuotaIsPausedAndIsAnError(t *testing.T) {
 	if status.State != machinery.StateError || !strings.Contains(status.Detail, "file_quota") {
 		t.Errorf("the state is %s: %s", status, status.Detail)
 	}
-	info, err := os.Stat(m.byName["vm"].overlays[0])
+	info, err := os.Stat(m.frame.Named("vm").overlays[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestWithoutAQuotaADiskGrowsToTheSizeOfTheGuestsDisk(t *testing.T) {
 	if err := m.NoRestoreStart(limit(t), "vm"); err != nil {
 		t.Fatal(err)
 	}
-	overlay := m.byName["vm"].overlays[0]
+	overlay := m.frame.Named("vm").overlays[0]
 	var size int64
 	for ctx := limit(t); size < 64<<20; {
 		select {

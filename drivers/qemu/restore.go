@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/capture"
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/turns"
@@ -77,7 +78,7 @@ func (v *vm) begin(ctx context.Context, op machinery.Op) error {
 		return err
 	}
 	v.set(func() { v.run, v.doing = r, "" })
-	v.d.watchers.Go(func() { v.watch(r) })
+	v.d.frame.Go(func() { v.watch(r) })
 	return nil
 }
 
@@ -113,11 +114,11 @@ func (v *vm) start(ctx context.Context, h *hold, op machinery.Op) (*run, error) 
 		feed.end()
 	}
 	for _, f := range r.overlays {
-		defer releaseImage(f) // QEMU has its own locks on it now, or it is gone
+		defer disposable.Release(f) // QEMU has its own locks on it now, or it is gone
 	}
 	if err == nil {
 		if c := r.ledger.Capture; c != nil {
-			v.d.watchers.Go(func() { r.boundCapture(c) })
+			v.d.frame.Go(func() { r.boundCapture(c) })
 		}
 		return r, nil
 	}
@@ -143,7 +144,7 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *capture
 	var feed *feed
 	args := v.commandLine()
 	for _, base := range bases {
-		if err := refuseWritten(base.Path); err != nil {
+		if err := disposable.RefuseWritten(base.Path); err != nil {
 			kind := machinery.ErrHypervisor
 			if op == machinery.OpNoRestoreStart {
 				kind = machinery.ErrBusy
@@ -177,7 +178,7 @@ func (v *vm) launch(ctx context.Context, r *run, op machinery.Op, asked *capture
 		return feed, refuse(machinery.ErrHypervisor, err, "the machine cannot be started")
 	}
 	for i, base := range bases {
-		f, err := makeOverlay(v.overlays[i], base)
+		f, err := disposable.Make(v.overlays[i], base)
 		if err != nil {
 			return feed, refuse(machinery.ErrHypervisor, err, "no disposable disk can be made for the machine")
 		}
@@ -364,13 +365,13 @@ func (v *vm) abandon(r *run) error {
 		if !r.proc.Wait(cleanupTime) {
 			// It keeps its files, and the lock with it, so that Stop can try again.
 			v.set(func() { v.run = r })
-			v.d.watchers.Go(func() { v.watch(r) })
+			v.d.frame.Go(func() { v.watch(r) })
 			return fmt.Errorf("its process %d does not end even when it is killed", r.proc.PID)
 		}
 		r.let()
 	}
 	r.dropCapture()
-	err := removeOverlays(r.made) // what this start has not made belongs to somebody else
+	err := disposable.RemoveAll(r.made) // what this start has not made belongs to somebody else
 	if err = errors.Join(err, r.hold.remove()); err != nil {
 		return fmt.Errorf("something of it could not be removed: %w", err)
 	}
@@ -387,5 +388,5 @@ func overlayPath(dir, disk, name, key string) string {
 	if dir == "" {
 		dir = filepath.Dir(disk)
 	}
-	return filepath.Join(dir, overlayName(name, key))
+	return filepath.Join(dir, disposable.Name(name, key))
 }

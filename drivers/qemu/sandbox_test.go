@@ -89,7 +89,7 @@ func TestAQEMUThatTheSandboxKillsSaysSo(t *testing.T) {
 	s := newSite(t)
 	s.add("vm", snaps.disk, snaps.running).Args = machineArgs("-netdev", "tap,id=n,script=/bin/true,downscript=no")
 	m := s.open(machinery.Options{})
-	m.byName["vm"].sandbox = []string{"-sandbox", sandboxFull}
+	m.frame.Named("vm").sandbox = []string{"-sandbox", sandboxFull}
 	err := m.RestoreStart(limit(t), "vm")
 	mustKind(t, err, machinery.ErrHypervisor)
 	if !strings.Contains(err.Error(), "its sandbox denies") {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/machinery"
 	"golang.org/x/sys/unix"
@@ -81,7 +82,7 @@ type Saved struct {
 // machine as it was, and one after that leaves it off.
 func (d *Machinery) SaveSnapshot(ctx context.Context, name string, o SaveOptions) (Saved, error) {
 	var saved Saved
-	err := d.operate(ctx, OpSaveSnapshot, name, func(v *vm, ctx context.Context) (err error) {
+	err := d.frame.Operate(ctx, OpSaveSnapshot, name, func(v *vm, ctx context.Context) (err error) {
 		saved, err = v.save(ctx, o)
 		return err
 	})
@@ -195,7 +196,7 @@ func (s *saving) prepare(r *run) (err error) {
 	if s.o.Dir == "" {
 		return s.fail(machinery.ErrConfig, nil, "no directory is given for the snapshot")
 	}
-	if err := checkEmulator(s.v.d.config.QEMUImg); err != nil {
+	if err := hostfile.CheckProgram(s.v.d.config.QEMUImg); err != nil {
 		return s.fail(machinery.ErrDependency, err, "the machine's disk is merged by qemu-img, which cannot be used")
 	}
 	if s.dir, err = filepath.Abs(s.o.Dir); err == nil {

@@ -22,7 +22,7 @@ import (
 // Errors: ErrUnexpectedState if the machine is off or starting; ErrHypervisor with QEMU's words if it has no display.
 func (d *Machinery) Screenshot(ctx context.Context, name string) ([]byte, error) {
 	var picture []byte
-	err := d.operate(ctx, machinery.OpScreenshot, name, func(v *vm, ctx context.Context) (err error) {
+	err := d.frame.Operate(ctx, machinery.OpScreenshot, name, func(v *vm, ctx context.Context) (err error) {
 		picture, err = v.screenshot(ctx)
 		return err
 	})

@@ -53,7 +53,7 @@ func TestAPictureIsPNGAndThatOfAnOlderQEMUIsTheSame(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range names(t, m.byName["vm"].dir) {
+	for _, name := range names(t, m.frame.Named("vm").dir) {
 		if name == screenFile {
 			t.Error("the picture's file is left")
 		}

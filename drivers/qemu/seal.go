@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/drivers/internal/process"
@@ -23,7 +24,7 @@ const OpSealSnapshot = machinery.Op("seal_snapshot")
 // Errors: ErrUnexpectedState if the machine is not off; ErrConfig if there is a manifest already, the machine cannot be used, or
 // there is no room or right to write there; ErrHypervisor if something writes to its disk; ErrInterrupted if ctx ends.
 func (d *Machinery) SealSnapshot(ctx context.Context, name string) (path string, err error) {
-	err = d.operate(ctx, OpSealSnapshot, name, func(v *vm, ctx context.Context) error {
+	err = d.frame.Operate(ctx, OpSealSnapshot, name, func(v *vm, ctx context.Context) error {
 		path, err = v.seal(ctx)
 		return err
 	})
@@ -40,7 +41,7 @@ func (v *vm) seal(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, disk := range v.disks() {
-		if err := refuseWritten(disk); err != nil {
+		if err := disposable.RefuseWritten(disk); err != nil {
 			return "", fault.Fail(op, v.machine.Name, machinery.ErrHypervisor, err, "the machine's disk cannot be taken for what its snapshot belongs to")
 		}
 	}

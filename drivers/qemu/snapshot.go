@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/pierrec/lz4/v4"
 	"golang.org/x/sys/unix"
 )
@@ -66,7 +67,7 @@ func recognise(f *os.File) (compression, error) {
 
 // openSnapshot opens a machine's snapshot and tells how it is packed.
 func openSnapshot(path string) (*os.File, compression, error) {
-	f, err := openRegular(path)
+	f, err := hostfile.OpenRegular(path)
 	if err != nil {
 		return nil, compression{}, err
 	}

@@ -143,7 +143,7 @@ func TestARunStateThatIsNotKnownIsAnErrorAndNoGuess(t *testing.T) {
 	s := newSite(t)
 	s.add("vm", append(bootSector(), make([]byte, 512)...), []byte(migrationMagic))
 	m := s.open(machinery.Options{})
-	v := m.byName["vm"]
+	v := m.frame.Named("vm")
 	h, err := acquire(v.dir)
 	if err != nil {
 		t.Fatal(err)

@@ -5,34 +5,14 @@ package qemu
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/machineries/machineries/drivers/internal/fault"
-	"github.com/machineries/machineries/drivers/internal/oplog"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
 	"github.com/machineries/machineries/machinery"
 )
 
-// stop is Stop. It does not wait for the operation that has the turn, but ends it.
-func (v *vm) stop(ctx context.Context) error {
-	const op = machinery.OpStop
-	began := time.Now()
-	t, cancelled, err := v.turns.Overtake(ctx, op, v.patience())
-	if err != nil {
-		return fault.NotMyTurn(op, v.machine.Name, ctx, err)
-	}
-	defer t.Done()
-	waited := time.Since(began)
-	err = v.stopNow(t.Context(), cancelled == machinery.OpRestoreStart || cancelled == machinery.OpNoRestoreStart)
-	oplog.Done(ctx, v.log, op, began, waited, err)
-	return err
-}
-
-// patience is how long an operation may take to end that was told to: another Stop has to wait for QEMU to quit and to die.
-func (v *vm) patience() time.Duration { return v.d.config.QuitTimeout + 3*cleanupTime }
-
-// stopNow is stop for whoever has the turn. cancelled is whether a start was ended for it: then the machine was not off.
-func (v *vm) stopNow(ctx context.Context, cancelled bool) error {
+// stop is Stop for whoever has the turn. cancelled is whether a start was ended for it: then the machine was not off.
+func (v *vm) stop(ctx context.Context, cancelled bool) error {
 	const op = machinery.OpStop
 	failed := v.failed != nil
 	v.set(func() { v.failed = nil })

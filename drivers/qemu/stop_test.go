@@ -34,12 +34,17 @@ func restored(t *testing.T, snapshot []byte, change ...func(*site)) (*site, *Mac
 	return s, m
 }
 
-func (d *Machinery) pid(name string) int { return d.byName[name].run.proc.PID }
+func (d *Machinery) pid(name string) int {
+	v := d.frame.Named(name)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.run.proc.PID
+}
 
 // stranger is a connection to the machine's second monitor, as somebody else would have.
 func stranger(t *testing.T, m *Machinery, command string, args any) {
 	t.Helper()
-	c, err := monitor.Dial(limit(t), filepath.Join(m.byName["vm"].dir, readSocket))
+	c, err := monitor.Dial(limit(t), filepath.Join(m.frame.Named("vm").dir, readSocket))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +134,7 @@ func starting(t *testing.T, m *Machinery, ctx context.Context) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- m.RestoreStart(ctx, "vm") }()
-	v := m.byName["vm"]
+	v := m.frame.Named("vm")
 	waitFor(t, "QEMU is started", func() bool {
 		l, err := readLedger(v.dir)
 		return err == nil && l != nil && l.PID != 0
@@ -207,7 +212,7 @@ func TestCloseEndsAStartAndWhatWaitsForIt(t *testing.T) {
 			queued := make(chan error, 1)
 			go func() { queued <- m.HandlePaused(context.Background(), "vm") }()
 			waitFor(t, "the second operation waits", func() bool {
-				return m.byName["vm"].turns.Waiting() == 1
+				return m.frame.Named("vm").turns.Waiting() == 1
 			})
 			if err := end(m); err != nil {
 				t.Fatal(err)
@@ -231,11 +236,11 @@ func TestAMachineThatGoesOffByItselfIsClearedUpWithoutBeingAsked(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			s, m := restored(t, snaps.running)
-			r := m.byName["vm"].run
+			r := m.frame.Named("vm").run
 			c.off(t, m)
 			<-r.proc.Gone
 			mustState(t, m, "vm", machinery.StatePoweroff, c.reason)
-			waitFor(t, "nothing is left", func() bool { return m.byName["vm"].held() == nil })
+			waitFor(t, "nothing is left", func() bool { return m.frame.Named("vm").held() == nil })
 			s.clean()
 			mustState(t, m, "vm", machinery.StatePoweroff, c.reason)
 			mustKind(t, m.Stop(limit(t), "vm"), machinery.ErrStateReached)
@@ -244,7 +249,7 @@ func TestAMachineThatGoesOffByItselfIsClearedUpWithoutBeingAsked(t *testing.T) {
 				if err := m.RestoreStart(limit(t), "vm"); err != nil {
 					t.Fatal(err)
 				}
-				p := m.byName["vm"].run.proc
+				p := m.frame.Named("vm").run.proc
 				p.Kill()
 				<-p.Gone
 			}
@@ -291,7 +296,7 @@ func TestAGuestThatSwitchesItselfOffIsPoweroff(t *testing.T) {
 		}
 		mustState(t, m, "vm", machinery.StatePoweroff, "the guest switched itself off")
 	}
-	waitFor(t, "nothing is left", func() bool { return m.byName["vm"].held() == nil })
+	waitFor(t, "nothing is left", func() bool { return m.frame.Named("vm").held() == nil })
 	s.clean()
 }
 
@@ -320,7 +325,7 @@ func TestStopNeverLeavesAMachineOnWhateverElseIsDoneMeanwhile(t *testing.T) {
 				case what < 7:
 					err = m.Stop(short, name)
 				case what < 8:
-					if r := m.byName[name].held(); r != nil {
+					if r := m.frame.Named(name).held(); r != nil {
 						r.proc.Kill()
 					}
 				default:

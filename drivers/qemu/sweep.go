@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/fault"
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/rundir"
 	"github.com/machineries/machineries/machinery"
 )
@@ -17,18 +19,18 @@ import (
 // Sweep removes what is left of a run that Account has listed. Everything is looked at again with the machine's lock held, so that
 // what a driver has taken since is ErrBusy and stays as it is. With end a QEMU that runs and that nobody holds is ended as by Stop.
 func (d *Machinery) Sweep(ctx context.Context, id string, end bool) error {
-	if err := d.mayAccount(ctx, machinery.OpSweep); err != nil {
+	if err := d.frame.Begin(ctx, machinery.OpSweep); err != nil {
 		return err
 	}
 	dir := filepath.Join(d.runtimeDir, id)
 	var v *vm
-	for _, own := range d.machines {
+	for _, own := range d.frame.All() {
 		if own.dir == dir {
 			v = own
 		}
 	}
 	if v == nil {
-		if !keyed.MatchString(id) || !fileIsThere(dir) {
+		if !keyed.MatchString(id) || !hostfile.IsThere(dir) {
 			return fault.Fail(machinery.OpSweep, id, machinery.ErrNotFound, nil, "there is no run of this id below %s", d.runtimeDir)
 		}
 		v = d.foundVM(dir)
@@ -121,7 +123,7 @@ func (v *vm) sweep(ctx context.Context, end bool) error {
 // removed takes the runtime directory away; err is what went wrong before.
 func (v *vm) removed(h *hold, err error) error {
 	err = errors.Join(err, h.remove())
-	if _, is := rundir.Held(v.dir); err == nil && !is && fileIsThere(v.dir) {
+	if _, is := rundir.Held(v.dir); err == nil && !is && hostfile.IsThere(v.dir) {
 		err = fmt.Errorf("%s has files that are not this driver's", v.dir)
 	}
 	if err != nil {
@@ -132,14 +134,14 @@ func (v *vm) removed(h *hold, err error) error {
 
 // sweepOrphan removes a disposable disk of the machine, of which no run tells. Until it is gone it is locked as one that is being made.
 func (v *vm) sweepOrphan(path string) error {
-	image, err := takeImage(path)
-	if errors.Is(err, errImageInUse) {
+	image, err := disposable.Take(path)
+	if errors.Is(err, disposable.ErrInUse) {
 		return fault.Fail(machinery.OpSweep, v.machine.Name, machinery.ErrBusy, nil, "the disposable disk %s is left alone: something has begun to use it", path)
 	}
 	if image != nil {
-		defer releaseImage(image)
+		defer disposable.Release(image)
 	}
-	if err := removeOverlay(path); err != nil {
+	if err := disposable.Remove(path); err != nil {
 		return fault.Fail(machinery.OpSweep, v.machine.Name, machinery.ErrHypervisor, err, "the disposable disk cannot be removed")
 	}
 	return nil

@@ -42,7 +42,5 @@ func (v *vm) takeOver(ctx context.Context, op machinery.Op) (status machinery.St
 
 // wrongState is the error for a machine that is in the wrong state. The text has a verb for that state.
 func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, text string) error {
-	e := fault.Fail(op, v.machine.Name, kind, nil, text, status)
-	e.Status = status
-	return e
+	return fault.WrongState(op, v.machine.Name, kind, status, text)
 }

@@ -37,10 +37,10 @@ const oldestMajor = 6
 //
 // Errors: ErrDependency if the emulator cannot be run or does not say a version.
 func (d *Machinery) Version(ctx context.Context) (string, error) {
-	if err := d.begins(ctx, machinery.OpVersion); err != nil {
+	if err := d.frame.Begin(ctx, machinery.OpVersion); err != nil {
 		return "", err
 	}
-	for _, v := range d.machines {
+	for _, v := range d.frame.All() {
 		if found, ok := v.runningVersion(); ok {
 			return found.String(), nil
 		}
@@ -53,17 +53,6 @@ func (d *Machinery) Version(ctx context.Context) (string, error) {
 		return "", fault.Interrupted(machinery.OpVersion, "", ctx, "asking the emulator for its version")
 	}
 	return "", fault.Fail(machinery.OpVersion, "", machinery.ErrDependency, err, "the version of QEMU cannot be found out")
-}
-
-// begins refuses what cannot begin at all, for operations that are not about one machine.
-func (d *Machinery) begins(ctx context.Context, op machinery.Op) error {
-	switch {
-	case d.isClosed():
-		return &machinery.Error{Op: op, Kind: machinery.ErrClosed}
-	case ctx.Err() != nil:
-		return fault.Fail(op, "", machinery.ErrInterrupted, ctx.Err(), "not begun")
-	}
-	return nil
 }
 
 // runningVersion is the version of the machine's QEMU, if this driver is connected to one.

@@ -30,18 +30,9 @@ func (v *vm) changed(gap bool) { v.watches.Changed(gap) }
 // not be asked for, or the machine is not held by this driver, so that what lies between two looks is not seen. Changes that
 // follow each other within a millisecond, such as the short pause of a small memory dump, may be merged without that sign.
 func (d *Machinery) Watch(ctx context.Context, name string) (<-chan machinery.Event, error) {
-	v, err := d.lookup(ctx, machinery.OpWatch, name)
-	if err != nil {
-		return nil, err
-	}
-	d.ending.Lock()
-	defer d.ending.Unlock()
-	if d.isClosed() {
-		return nil, &machinery.Error{Op: machinery.OpWatch, Machine: name, Kind: machinery.ErrClosed}
-	}
-	w := v.watches.Watch(watching.Source{Status: v.state, Followed: v.holds, FollowedEvery: watchHeld, OtherwiseEvery: watchOthers, Closed: d.closed})
-	d.watchers.Go(func() { w.Run(ctx) })
-	return w.Events(), nil
+	return d.frame.Watch(ctx, name, func(v *vm) watching.Source {
+		return watching.Source{Status: v.state, Followed: v.holds, FollowedEvery: watchHeld, OtherwiseEvery: watchOthers}
+	})
 }
 
 // holds is whether this driver holds the machine, or is about to.

@@ -76,7 +76,7 @@ func TestAWatchTellsOfWhateverHappensToAMachineThatIsHeld(t *testing.T) {
 			t.Errorf("%s is from before it was", e.Status)
 		}
 	}
-	waitFor(t, "nothing is left", func() bool { return !fileExists(m.byName["vm"].dir) })
+	waitFor(t, "nothing is left", func() bool { return !fileExists(m.frame.Named("vm").dir) })
 	s.clean()
 }
 
@@ -120,7 +120,7 @@ func TestAKillIsToldThoughTheStateOfASilentQEMUIsBeingAskedFor(t *testing.T) {
 // lastReason waits until the machine is off, and says why it is.
 func (d *Machinery) lastReason(t *testing.T) (reason string) {
 	t.Helper()
-	v := d.byName["vm"]
+	v := d.frame.Named("vm")
 	waitFor(t, "the machine is off", func() bool {
 		v.mu.Lock()
 		defer v.mu.Unlock()
@@ -166,7 +166,7 @@ func TestEventsThatWereLostAreAGap(t *testing.T) {
 	_, m := restored(t, realSnapshots(t).running)
 	events := startWatch(t, m)
 	nextEvent(t, events)
-	m.byName["vm"].run.event(monitor.Event{Name: "RTC_CHANGE", Missed: 3})
+	m.frame.Named("vm").run.event(monitor.Event{Name: "RTC_CHANGE", Missed: 3})
 	if e := nextEvent(t, events); !e.Gap || e.Status.State != machinery.StateRunning {
 		t.Errorf("after events were lost: %+v", e)
 	}
@@ -244,7 +244,7 @@ func TestAWatchEndsWithItsContextAndWithItsDriverAndNotBefore(t *testing.T) {
 	}
 	_, err = m.Watch(limit(t), "vm")
 	mustKind(t, err, machinery.ErrClosed)
-	if n := m.byName["vm"].watches.Len(); n > 0 {
+	if n := m.frame.Named("vm").watches.Len(); n > 0 {
 		t.Errorf("%d watches are remembered", n)
 	}
 }

@@ -32,6 +32,7 @@
 //     cannot be loaded, nor the other way round; both say so.
 //   - External snapshots, migration, block jobs, hot plug and the guest agent
 //     are not there; a dump is one of memory only, in ELF.
+//   - It answers the pings of clients and sends none. libvirtd sends them to clients that say they know them, after 5 s without a word.
 //   - There are no networks, storage pools, secrets, node devices: asking for
 //     them gets the answer to an unknown procedure.
 //   - A machine that is reset tells so once; QEMU may tell it more often. Of the

@@ -68,21 +68,31 @@ var lookProcedures = []procedure{
 		}
 		return ret, nil
 	}),
-	look(263, "DomainGetDiskErrors", func(a *golibvirt.DomainGetDiskErrorsArgs) golibvirt.Domain { return a.Dom }, func(d *Domain, a *golibvirt.DomainGetDiskErrorsArgs) (ret diskErrors, err error) {
-		if !d.active() {
-			return ret, errNotRunning(fromDomain)
-		}
-		if d.diskError != 0 {
-			ret.N = 1
-			if a.Maxerrors > 0 {
-				ret.Errors = []diskError{{diskElements(d.live)[0].child("target").attr("dev"), d.diskError}}
-			}
-		}
-		return ret, nil
-	}),
+	remote(263, "DomainGetDiskErrors", askDisks),
 	remote(211, "DomainScreenshot", screenshot),
 	remote(344, "ConnectGetAllDomainStats", domainStats),
 	qemuOnly(remote(1, "QEMUDomainMonitorCommand", monitorCommand)),
+}
+
+// askDisks asks the machine's hypervisor, as libvirt does (seen on 9.0.0, with a QEMU that was stopped: the call waits), and needs no turn.
+func askDisks(c *call, a *golibvirt.DomainGetDiskErrorsArgs) (ret diskErrors, err error) {
+	d, err := c.find(a.Dom)
+	if err != nil {
+		return ret, err
+	}
+	if !d.active() {
+		return ret, errNotRunning(fromDomain)
+	}
+	if err := d.unwedged(c.ctx, d.gone); err != nil {
+		return ret, err
+	}
+	if d.diskError != 0 {
+		ret.N = 1
+		if a.Maxerrors > 0 {
+			ret.Errors = []diskError{{diskElements(d.live)[0].child("target").attr("dev"), d.diskError}}
+		}
+	}
+	return ret, nil
 }
 
 type diskError struct {

@@ -143,18 +143,8 @@ func (d *Domain) monitor(ctx context.Context, gone chan struct{}, command string
 			d.staying = true
 		}
 	}
-	for d.wedged != nil {
-		ch := d.wedged
-		d.server.mu.Unlock()
-		select {
-		case <-ch:
-		case <-gone:
-		case <-ctx.Done():
-		}
-		d.server.mu.Lock()
-		if err := d.alive(ctx, gone); err != nil {
-			return err
-		}
+	if err := d.unwedged(ctx, gone); err != nil {
+		return err
 	}
 	if d.dumping != nil && duringNoDump[command] {
 		return fail(codeInternal, fromQEMU, "unable to execute QEMU command '%s': There is a dump in process, please wait.", qemuNames[command])
@@ -169,6 +159,24 @@ var duringNoDump = map[string]bool{"cont": true, "dump": true}
 var qemuNames = map[string]string{
 	"cont": "cont", "stop": "stop", "save": "migrate", "dump": "dump-guest-memory", "quit": "quit", "screendump": "screendump",
 	"system_powerdown": "system_powerdown", "system_reset": "system_reset",
+}
+
+// unwedged waits until the hypervisor answers, for as long as the call and the machine last. The caller holds the server's mu, which is let go of meanwhile.
+func (d *Domain) unwedged(ctx context.Context, gone chan struct{}) error {
+	for d.wedged != nil {
+		ch := d.wedged
+		d.server.mu.Unlock()
+		select {
+		case <-ch:
+		case <-gone:
+		case <-ctx.Done():
+		}
+		d.server.mu.Lock()
+		if err := d.alive(ctx, gone); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Domain) wedge() {

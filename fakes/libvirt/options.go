@@ -42,11 +42,15 @@ type Options struct {
 type Durations struct {
 	// Start, Revert and Save (of memory and of snapshots) and Dump are what
 	// their names say; Stop is how long a hypervisor takes to end. libvirt 9.0.0
-	// and QEMU 7.2 need, with a small guest, 330, 700, 300, 350 and 200 ms.
+	// and QEMU 7.2 need, with a small guest, 330, 700, 300, 350 and 200 ms. The save, managedsave and dump of
+	// virsh 9.0.0 now and then wait for ever where Save and Dump take no time: the answer comes before virsh waits for it.
 	Start, Stop, Revert, Save, Dump time.Duration
 	// Boot is how long the guest takes from power on to its first instruction.
 	Boot time.Duration
 }
+
+// virshDurations is how long what virsh waits for takes at least, for it to see the end.
+var virshDurations = Durations{Save: 100 * time.Millisecond, Dump: 100 * time.Millisecond}
 
 func (o Options) withDefaults() Options {
 	if o.LockTimeout == 0 {

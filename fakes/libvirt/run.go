@@ -51,7 +51,7 @@ func Run(ctx context.Context, args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	o := Options{Socket: *socket}
+	o := Options{Socket: *socket, Durations: virshDurations}
 	if *test {
 		o.Flavour = Test
 	}

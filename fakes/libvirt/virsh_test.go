@@ -5,6 +5,7 @@ import (
 	"context"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func virsh(t *testing.T, s *Server, args ...string) string {
 
 func TestVirshSeesWhatItSeesOfLibvirt(t *testing.T) {
 	require.Tool(t, "libvirt", "virsh")
-	s, _ := started(t, Options{}, "tc")
+	s, _ := started(t, Options{Durations: virshDurations}, "tc")
 	dir := t.TempDir()
 	core, image, picture := filepath.Join(dir, "core"), filepath.Join(dir, "image"), filepath.Join(dir, "picture")
 	// All of it is what virsh 9.0.0 printed of libvirt 9.0.0 and QEMU 7.2.22, but
@@ -53,6 +54,9 @@ func TestVirshSeesWhatItSeesOfLibvirt(t *testing.T) {
 		{"suspend tc", "Domain 'tc' suspended"},
 		{"domstate tc --reason", "paused (user)"},
 		{"snapshot-create-as tc pau1", "Domain snapshot pau1 created"},
+		{"list", " Id   Name   State\n---------------------\n 1    tc     paused"},
+		{"snapshot-list tc --roots --name", "run1"},
+		{"snapshot-list tc --leaves --name", "pau1"},
 		{"snapshot-list tc --tree", "run1\n  |\n  +- pau1"},
 		{"snapshot-current tc --name", "pau1"},
 		{"snapshot-info tc pau1", "Name:           pau1\nDomain:         tc\nCurrent:        yes\nState:          paused\nLocation:       internal\nParent:         run1\nChildren:       0\nDescendants:    0\nMetadata:       yes"},
@@ -111,6 +115,50 @@ func TestVirshShowsADomain(t *testing.T) {
 	}
 	if got := virsh(t, s, "dumpxml", "tc"); got != strings.TrimSpace(d.XML(false)) {
 		t.Errorf("dumpxml:\n%s", got)
+	}
+}
+
+// times is what virsh prints of a time and of a duration.
+var times = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} [+-][0-9]{4}|[0-9]+[.][0-9]s`)
+
+func TestVirshShowsAMachineThatRunsAndItsSnapshots(t *testing.T) {
+	require.Tool(t, "libvirt", "virsh")
+	s, d := started(t, Options{}, "tc")
+	for _, step := range []func() error{d.Start, func() error { return d.TakeSnapshot("run1") }, d.Suspend, func() error { return d.TakeSnapshot("pau1") }} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// As virsh 9.0.0 prints it of libvirt 9.0.0, but for the times.
+	for _, c := range []struct{ args, want string }{
+		{"snapshot-list tc", " Name   Creation Time               State\n---------------------------------------------\n pau1   (time)   paused\n run1   (time)   running"},
+		{"dominfo tc", "Id:             1\nName:           tc\nUUID:           " + d.UUID() + "\nOS Type:        hvm\nState:          paused\nCPU(s):         1\nCPU time:       (time)\n" +
+			"Max memory:     16384 KiB\nUsed memory:    16384 KiB\nPersistent:     yes\nAutostart:      disable\nManaged save:   no\nSecurity model: none\nSecurity DOI:   0"},
+		{"dumpxml tc", strings.TrimSpace(d.XML(false))},
+		{"dumpxml tc --inactive", strings.TrimSpace(d.XML(true))},
+	} {
+		if got := times.ReplaceAllString(virsh(t, s, strings.Fields(c.args)...), "(time)"); got != strings.TrimSpace(c.want) {
+			t.Errorf("virsh %s:\n%s\nwant\n%s", c.args, got, c.want)
+		}
+	}
+	if live := d.XML(false); !strings.Contains(live, "id='1'") || strings.Contains(d.XML(true), "id='1'") {
+		t.Errorf("the machine's own id is not in the XML of its run alone:\n%s", live)
+	}
+}
+
+func TestVirshEndsAMachineByItsPowerButton(t *testing.T) {
+	require.Tool(t, "libvirt", "virsh")
+	s, d := started(t, Options{}, "tc")
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the guest has booted", func() bool { return d.Guest().Info().Booted })
+	if got := virsh(t, s, "shutdown", "tc"); got != "Domain 'tc' is being shutdown" {
+		t.Error(got)
+	}
+	await(t, "the guest has switched itself off", func() bool { return !d.Running() })
+	if got := virsh(t, s, "domstate", "tc", "--reason"); got != "shut off (shutdown)" {
+		t.Error(got)
 	}
 }
 

@@ -120,7 +120,7 @@ func TestAnswersAreThoseOfLibvirt(t *testing.T) {
 			} else {
 				p, err = client.receive()
 			}
-			if err != nil || p.Status != c.status || p.Serial != c.call.Serial {
+			if err != nil || p.Status != c.status || p.Serial != c.call.Serial || p.Program == programKeepalive && p.Procedure != procPong {
 				t.Errorf("%s: %+v, %v", c.name, p, err)
 			} else if e := asAnswer(p); e != nil && e.Error() != c.text {
 				t.Errorf("%s: %q", c.name, e)

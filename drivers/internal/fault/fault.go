@@ -18,6 +18,13 @@ func Fail(op machinery.Op, name string, kind error, err error, format string, ar
 	return &machinery.Error{Op: op, Machine: name, Kind: kind, Reason: fmt.Sprintf(format, args...), Err: err}
 }
 
+// WrongState is the error for a machine that is in the wrong state, which it carries. The text has a verb for that state.
+func WrongState(op machinery.Op, name string, kind error, status machinery.Status, text string) *machinery.Error {
+	e := Fail(op, name, kind, nil, text, status)
+	e.Status = status
+	return e
+}
+
 // Interrupted is the error of an operation whose context ended: its caller's, or the turn's because of Stop or Close.
 func Interrupted(op machinery.Op, name string, ctx context.Context, while string) *machinery.Error {
 	cause := context.Cause(ctx)
@@ -99,6 +106,14 @@ func Join(problems []error) error {
 		return problems[0]
 	}
 	return Several(problems)
+}
+
+// Add is problem beside those that there are already; nil is none.
+func Add(already, problem error) error {
+	if already == nil {
+		return problem
+	}
+	return Several{already, problem}
 }
 
 // NotNil leaves out errors that are nil.

@@ -145,7 +145,8 @@ func TestWhoHasASpoiledFileCannotWriteToItAnyMore(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.Spoil()
-		if n, err := unix.Write(fd, []byte("part")); !errors.Is(err, unix.EFBIG) {
+		// Most file systems say EFBIG; tmpfs, whose files reach as far as offsets do, EINVAL.
+		if n, err := unix.Write(fd, []byte("part")); !errors.Is(err, unix.EFBIG) && !errors.Is(err, unix.EINVAL) {
 			t.Errorf("a write after it gives %d, %v", n, err)
 		}
 	})

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -177,19 +178,31 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("the machine is busy: process %d holds it", e.PID)
 }
 
+// orphanTime is how long a lock is waited for whose holder has died. What it was just starting has the lock too, between fork and exec, which takes less than a
+// millisecond on a host that is not busy.
+const orphanTime = time.Second
+
 // Acquire takes the lock of the machine whose runtime directory is path, and makes the directory if it is not there. The
-// error is a *HeldError if another driver has it.
+// error is a *HeldError if another driver has it. One that was killed while it started a program may have it for a moment still; that is waited for.
 func Acquire(path string) (*Hold, error) {
-	// Whoever lets go of a machine that is off removes lock and directory while it still has the lock. What was opened
-	// just before that is not in the file system any more, and is tried again.
+	began := time.Now()
 	for {
 		h, err := tryAcquire(path)
-		if errors.Is(err, errVanished) {
-			continue
+		held, is := errors.AsType[*HeldError](err)
+		switch {
+		case errors.Is(err, errVanished):
+			// Whoever lets go of a machine that is off removes lock and directory while it still has the lock. What was opened
+			// just before that is not in the file system any more, and is tried again.
+		case is && hasDied(held.PID) && time.Since(began) < orphanTime:
+			time.Sleep(time.Millisecond) // flock has no deadline, and nothing else tells that a lock is free
+		default:
+			return h, err
 		}
-		return h, err
 	}
 }
+
+// hasDied is whether there is no such process. One in another namespace looks the same.
+func hasDied(pid int) bool { return pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
 
 var errVanished = errors.New("the directory was removed meanwhile")
 

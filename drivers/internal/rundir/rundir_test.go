@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func scratch(t *testing.T) string {
@@ -227,4 +230,25 @@ func TestARuntimeDirectoryThatIsRefusedIsNotMade(t *testing.T) {
 	if got, err := Make(deep, "read.sock"); err != nil || got != realPath(t, deep) || !fileExists(deep) {
 		t.Errorf("%s: %s, %v", deep, got, err)
 	}
+}
+
+func TestALockThatADeadDriverLeftToWhatItStartedIsWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run")
+	first, err := Acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.lock.WriteAt([]byte(strconv.Itoa(dead.Process.Pid)+"\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*time.Millisecond, first.Unlock)
+	second, err := Acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Unlock()
 }

@@ -88,20 +88,13 @@ func TestARealLibvirtdAnswersAndRefusesWithCodeAndDomain(t *testing.T) {
 	d := start(t)
 	c := client(t, rpc.Options{URI: d.uri()})
 	dom := firstDomain(t, c)
-	states, err := c.States(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, ok := states[dom.UUID]; !ok || s.Name != dom.Name || s.State == 0 {
-		t.Errorf("states of all: %v; want %s among them", states, dom.Name)
-	}
-	if state, reason, err := c.State(t.Context(), "ask for one", dom); err != nil || state != int32(states[dom.UUID].State) || reason != states[dom.UUID].Reason {
-		t.Errorf("the state alone is %d, %d, %v; among all it is %+v", state, reason, err, states[dom.UUID])
+	if state, _, err := c.State(t.Context(), "ask for one", dom); err != nil || state != int32(libvirt.DomainRunning) {
+		t.Errorf("the state of the test driver's own machine, which runs: %d, %v", state, err)
 	}
 	if _, _, err := c.State(t.Context(), "ask for nobody", libvirt.Domain{Name: "nobody", UUID: libvirt.UUID{1}, ID: -1}); !rpc.IsCode(err, libvirt.ErrNoDomain) {
 		t.Errorf("the state of nobody: %v", err)
 	}
-	err = c.Do(t.Context(), "look for a machine", func(l *libvirt.Libvirt) error {
+	err := c.Do(t.Context(), "look for a machine", func(l *libvirt.Libvirt) error {
 		_, err := l.DomainLookupByName("nobody")
 		return err
 	})

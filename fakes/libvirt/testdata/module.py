@@ -3,6 +3,8 @@ finds the domain and its current snapshot, reverts to it, follows its state by
 events and by asking, dumps its memory, ends it. Prints a line for each step."""
 import sys
 import threading
+import time
+from xml.etree import ElementTree
 
 import libvirt
 
@@ -44,6 +46,7 @@ def await_event(event, detail):
 
 conn.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None)
 conn.setKeepAlive(5, 3)
+tell("version", conn.getType(), conn.getVersion(), conn.getLibVersion())
 tell("domains", sorted(conn.listDefinedDomains()), conn.listDomainsID())
 dom = conn.lookupByName(label)
 tell("active", dom.isActive(), "state", dom.state())
@@ -57,9 +60,21 @@ except libvirt.libvirtError as e:
     tell("destroy", e.get_error_code(), e.get_error_domain(), e.get_error_message())
 snapshot = dom.snapshotCurrent()
 tell("snapshots", [s.getName() for s in dom.listAllSnapshots(0)], "current", snapshot.getName(), dom.hasCurrentSnapshot())
+# One module takes the snapshot that is current, another the one that was made last.
+names = dom.snapshotListNames(0)
+made = [int(ElementTree.fromstring(dom.snapshotLookupByName(n, 0).getXMLDesc(0)).findtext("./creationTime")) for n in names]
+tell("names", names, "made", all(abs(time.time() - t) < 3600 for t in made))
+try:
+    dom.snapshotLookupByName("nosuch", 0)
+except libvirt.libvirtError as e:
+    tell("snapshot", e.get_error_code(), e.get_error_domain(), e.get_error_message())
+try:
+    conn.defineXML("<network/>")
+except libvirt.libvirtError as e:
+    tell("define", e.get_error_code(), e.get_error_domain(), e.get_error_message())
 dom.revertToSnapshot(snapshot, 0)
 await_event(libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT)
-tell("reverted", dom.state(), "info", dom.info()[0])
+tell("reverted", dom.state(), "info", dom.info()[0], "by id", [conn.lookupByID(i).name() for i in conn.listDomainsID()])
 dom.coreDumpWithFormat(dump, libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW, libvirt.VIR_DUMP_MEMORY_ONLY)
 tell("dumped", dom.state())
 dom.suspend()
@@ -75,5 +90,18 @@ tell("screenshot", mime, bytes(picture[1:4]).decode())
 dom.destroy()
 await_event(libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED)
 tell("destroyed", dom.state())
+dom.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+tell("started", dom.state(), dom.ID())
+dom.resume()
+await_event(libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_UNPAUSED)
+# A guest takes the button into account when it has booted.
+while dom.isActive():
+    try:
+        dom.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+    except libvirt.libvirtError:
+        pass  # it went off in between
+    time.sleep(0.02)
+await_event(libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
+tell("shut down", dom.state())
 stop.set()
 conn.close()

@@ -1,6 +1,6 @@
 //go:build linux
 
-package qemu
+package disposable
 
 import (
 	"bytes"
@@ -11,23 +11,43 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/internal/qcow2"
 	"golang.org/x/sys/unix"
 )
 
-// QEMU says by locks on single bytes of an image what it does with it: byte lockFirst+n is locked by who uses permission n, and
-// byte lockFirst+100+n by who does not let others use it. (Seen on QEMU 7.2.22, and the same in all since 2.10.)
+// QEMU says by locks on single bytes of an image what it does with it, by open file description locks: byte lockFirst+n is locked by who uses
+// permission n, and byte lockFirst+100+n by who does not let others use it. (Seen on QEMU 7.2.22, and the same in all since 2.10.)
 const (
-	// writeByte is that of the permission to write.
+	lockFirst, lockLength = 100, 165
+	// writeByte is that of the permission to write, number 1.
 	writeByte = lockFirst + 1
 	// ownByte is locked by a driver from making a disposable disk until QEMU has its locks on it, which is when the snapshot is
 	// loaded. It is behind all of QEMU's.
 	ownByte = lockFirst + 300
 )
 
-// errImageInUse says that a QEMU, or another driver, has an image.
-var errImageInUse = errors.New("something uses it")
+// ErrInUse says that a QEMU, or another driver, has an image.
+var ErrInUse = errors.New("something uses it")
+
+// InUse is whether a QEMU has the image open, or a driver has just made it.
+func InUse(path string) bool { return lockedAt(path, lockFirst, ownByte-lockFirst+1) }
+
+// lockedAt is whether anybody has a lock on those bytes of a file.
+func lockedAt(path string, start, length int64) bool {
+	f, err := hostfile.OpenRegular(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	used, _ := lockSeen(f, start, length)
+	return used
+}
+
+// Written is whether a QEMU has the image open for writing. Readers do not count: machines elsewhere may have the same
+// disk as their base.
+func Written(path string) bool { return lockedAt(path, writeByte, 1) }
 
 // lockSeen finds a lock of somebody else on some bytes of a file, without changing anything. The error is the file system's,
 // which may have no such locks.
@@ -37,9 +57,9 @@ func lockSeen(f *os.File, first, length int64) (bool, error) {
 	return err == nil && lock.Type != unix.F_UNLCK, err
 }
 
-// releaseImage ends takeImage; nil is nothing. The lock is taken off before the file is closed, because a process that is being
+// Release ends Take; nil is nothing. The lock is taken off before the file is closed, because a process that is being
 // started beside this has a copy of the descriptor until it becomes another program.
-func releaseImage(f *os.File) {
+func Release(f *os.File) {
 	if f == nil {
 		return
 	}
@@ -48,9 +68,9 @@ func releaseImage(f *os.File) {
 	f.Close()
 }
 
-// takeImage takes a disposable disk for this driver, until releaseImage. The error is errImageInUse if somebody else has
+// Take takes a disposable disk for this driver, until Release. The error is ErrInUse if somebody else has
 // it. On a file system without locks nobody can tell, and it is taken.
-func takeImage(path string) (*os.File, error) {
+func Take(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -66,17 +86,17 @@ func takeImage(path string) (*os.File, error) {
 	there, err2 := os.Lstat(path)
 	if inUse || err != nil || err2 != nil || !os.SameFile(mine, there) {
 		f.Close()
-		return nil, errImageInUse
+		return nil, ErrInUse
 	}
 	return f, nil
 }
 
-// refuseWritten refuses a base disk that somebody has open for writing, it or what it is based on: QEMU would load the snapshot
+// RefuseWritten refuses a base disk that somebody has open for writing, it or what it is based on: QEMU would load the snapshot
 // and then fail to take the disk into use. It waits for nothing and takes no lock.
-func refuseWritten(base string) error {
+func RefuseWritten(base string) error {
 	chain, _ := qcow2.Chain(base) // what cannot be read of it QEMU says better
 	for _, image := range chain {
-		f, err := openRegular(image.Path)
+		f, err := hostfile.OpenRegular(image.Path)
 		if err != nil {
 			continue
 		}
@@ -125,34 +145,9 @@ func writers(f *os.File) string {
 	return " (" + strings.Join(found, ", ") + ")"
 }
 
-// inactive says why a QEMU whose machine stands still after the load did not take its disks into use, or nothing. It then stands
-// still because of that, however the machine was saved (seen on QEMU 7.2.22: no event, no error on the monitor, a line on its
-// standard error).
-func (v *vm) inactive(overlays []string, said string) string {
-	for line := range strings.Lines(said) {
-		if strings.Contains(line, "Failed to get ") && strings.Contains(line, " lock") {
-			return "another process uses one of them"
-		}
-	}
-	if v.args == nil {
-		return ""
-	}
-	for _, arg := range v.args.args {
-		if strings.Contains(arg, "locking") {
-			return "" // QEMU may have been told to take no locks
-		}
-	}
-	for _, overlay := range overlays {
-		if unlocked(overlay) {
-			return "it has no lock on the disposable disk " + overlay
-		}
-	}
-	return ""
-}
-
-// unlocked is whether no QEMU has an image open, on a file system that could tell.
-func unlocked(overlay string) bool {
-	f, err := openRegular(overlay)
+// Unlocked is whether no QEMU has an image open, on a file system that could tell.
+func Unlocked(overlay string) bool {
+	f, err := hostfile.OpenRegular(overlay)
 	if err != nil {
 		return false
 	}
@@ -168,7 +163,7 @@ func locksWork(path string) bool {
 		return false
 	}
 	defer a.Close()
-	b, err := openRegular(path)
+	b, err := hostfile.OpenRegular(path)
 	if err != nil {
 		return false
 	}

@@ -5,21 +5,22 @@ package qemu
 import (
 	"fmt"
 
+	"github.com/machineries/machineries/drivers/internal/reasons"
 	"github.com/machineries/machineries/machinery"
 )
 
-// Reasons of a machine's status.
+// Reasons of a machine's status; what has words of its own here is this driver's alone.
 const (
-	reasonConfig       = "wrong configuration"
-	reasonStartFailed  = "start failed"
-	reasonLoading      = "loading the snapshot"
-	reasonBooting      = "booting"
-	reasonDump         = "memory dump"
-	reasonSaving       = "being saved"
-	reasonFromSnapshot = "from snapshot"
-	reasonStranger     = "paused by someone else"
+	reasonConfig       = reasons.Config
+	reasonStartFailed  = reasons.StartFailed
+	reasonLoading      = reasons.Loading
+	reasonBooting      = reasons.Booting
+	reasonDump         = reasons.Dump
+	reasonSaving       = reasons.Saving
+	reasonFromSnapshot = reasons.FromSnapshot
+	reasonStranger     = reasons.Stranger
 	reasonQuota        = "disk quota reached"
-	reasonNoAnswer     = "monitor does not answer"
+	reasonNoAnswer     = reasons.NoAnswer
 )
 
 // shutDown is the run state of a QEMU whose guest has switched itself off. It has it for a moment before it ends, and stays in it if
