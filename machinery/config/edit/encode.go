@@ -68,12 +68,8 @@ func (q quoting) text(s string) string {
 			b.WriteString(`\t`)
 		case r == '\r':
 			b.WriteString(`\r`)
-		case unicode.IsPrint(r):
+		case unicode.IsPrint(r), r > 0xffff && q.always: // JSON has no code for such a character that YAML has, too
 			b.WriteRune(r)
-		case r > 0xffff && q.always:
-			// JSON has no longer code than four digits: such a character is written as two of them.
-			r -= 0x10000
-			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
 		case r > 0xffff:
 			fmt.Fprintf(&b, `\U%08x`, r)
 		default:
