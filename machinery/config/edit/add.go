@@ -47,7 +47,7 @@ func (f *File) AddMachine(name string, settings []Setting) error {
 		}
 		var next *state
 		if next, err = f.verified(splices, want, made...); err == nil {
-			if err = f.sound(next, name); err == nil {
+			if err = f.sound(next); err == nil {
 				f.now = next
 			}
 			return err

@@ -11,9 +11,8 @@
 //	})
 //
 // What is added is laid out like what is there: indentation, kind of lists, quotes, empty lines between machines, braces. A
-// machine that is added and removed again leaves the same bytes. (There are two exceptions, neither of which another
-// machine stands in: a file without the key of the machines has it afterwards, and "machines: null" or "machines: ~"
-// has become "machines:".)
+// machine that is added and removed again leaves the same bytes. Only in a file without any machine is that not always
+// so: one that lacked the key "machines" may have it then, and "machines: null" is "machines:".
 //
 // # No edit without proof
 //

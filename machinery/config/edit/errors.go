@@ -22,8 +22,8 @@ type known struct {
 	err error
 }
 
-// Unwrap is what errors.Is finds.
-func (k *known) Unwrap() error { return k.err }
+// Unwrap is what errors.Is and errors.As find.
+func (k *known) Unwrap() []error { return []error{k.err, k.Problems} }
 
 // at is a problem at a node, which may be nil. The line itself is not in it: it may hold what is not to be shown.
 func (f *File) at(n *yaml.Node, problem, hint string) config.Problems {

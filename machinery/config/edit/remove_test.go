@@ -1,6 +1,7 @@
 package edit
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -207,6 +208,9 @@ test.yaml: machines."".ip: a Go float64 cannot be a text`},
 			}
 			if got := err.Error(); got != tt.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, tt.want)
+			}
+			if problems := (config.Problems{}); !errors.As(err, &problems) {
+				t.Errorf("it is no config.Problems but a %T", err)
 			}
 			if string(f.Bytes()) != tt.file {
 				t.Errorf("the file has changed:\n%s", f.Bytes())

@@ -33,7 +33,7 @@ func firstLine(err error) string {
 }
 
 // sound is what is wrong with the machine that was added, and with others because of it.
-func (f *File) sound(next *state, name string) error {
+func (f *File) sound(next *state) error {
 	before := map[string]bool{}
 	if f.now.doc != nil {
 		for _, d := range f.now.doc.Problems().Errors() {
