@@ -21,7 +21,7 @@ func TestWrongUsageGivesOneLineThatHelpsAndStatus2(t *testing.T) {
 		want []string
 	}{
 		{[]string{"conformnce"}, []string{`there is no command "machinery conformnce"`, `did you mean "conformance"?`}},
-		{[]string{"zzzzzz"}, []string{`there is no command "machinery zzzzzz"`, "there are config, conformance, drivers"}},
+		{[]string{"zzzzzz"}, []string{`there is no command "machinery zzzzzz"`, "there are config, conformance, doctor, drivers"}},
 		{[]string{"conformance"}, []string{`"machinery conformance" needs a command: explain, list, run, sweep`}},
 		{[]string{"vm", "stpo"}, []string{`did you mean "stop"?`, `machinery vm --help`}},
 		{[]string{"help", "vm", "stpo"}, []string{`did you mean "stop"?`}},
@@ -78,6 +78,11 @@ func TestWrongUsageGivesOneLineThatHelpsAndStatus2(t *testing.T) {
 		{[]string{"config", "schema"}, []string{"name one driver"}},
 		{[]string{"config", "schema", "qmeu"}, []string{`no driver "qmeu"`, `did you mean "qemu"?`}},
 		{[]string{"config", "schema", "qemu", "--strict", "--reference"}, []string{"exclude each other"}},
+		{[]string{"doctor", "qmeu"}, []string{`no driver "qmeu"`, `did you mean "qemu"?`}},
+		{[]string{"doctor", "qemu", "kvm"}, []string{"one driver at most"}},
+		{[]string{"doctor"}, []string{"no kvm.yaml and no qemu.yaml in the current directory", "-c"}},
+		{[]string{"doctor", "-c", "/etc/passwd"}, []string{`/etc/passwd`, `no driver "passwd"`, "--driver"}},
+		{[]string{"doctor", "qemu", "--timeout", "0s"}, []string{"--timeout"}},
 		{[]string{"fake", "virtualbox"}, []string{`there is no command "machinery fake virtualbox"`, "qemu"}},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {

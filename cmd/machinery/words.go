@@ -20,6 +20,7 @@ var opWords = map[machinery.Op]string{
 	machinery.OpStartCapture: "capture start", machinery.OpStopCapture: "capture stop",
 	machinery.OpWait: "wait", machinery.OpWaitReady: "wait-ready", machinery.OpAccount: "list",
 	"save_snapshot": "snapshot create", "seal_snapshot": "snapshot seal", "check_snapshot": "check",
+	machinery.OpDiagnose: "doctor",
 }
 
 // inWords is an error for people: operations are called as commands are, the

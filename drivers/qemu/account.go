@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,7 +38,7 @@ func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 	var runs []machinery.Run
 	seen := map[string]bool{}
 	entries, err := os.ReadDir(d.runtimeDir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without the directory nothing runs, and disks may be left all the same
 		return nil, fault.Fail(machinery.OpAccount, "", machinery.ErrHypervisor, err, "the runtime directory cannot be read")
 	}
 	for _, v := range d.frame.All() {

@@ -122,9 +122,11 @@ func (v *vm) wantsKVM() bool {
 	return len(accels) > 0 && !slices.ContainsFunc(accels, func(a string) bool { return a != "kvm" })
 }
 
+const deviceKVM = "/dev/kvm"
+
 // checkKVM is whether the host's KVM can be opened.
 func checkKVM() error {
-	f, err := os.OpenFile("/dev/kvm", os.O_RDWR|unix.O_CLOEXEC, 0)
+	f, err := os.OpenFile(deviceKVM, os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ func Driver() machinery.Driver {
 		Open: func(ctx context.Context, doc *config.Document, o machinery.Options) (machinery.Machinery, error) {
 			return New(ctx, FromDocument(doc), o)
 		},
+		Diagnose: Diagnose,
 	}
 }
 

@@ -32,48 +32,24 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	if ctx.Err() != nil {
 		return nil, fault.Interrupted(machinery.OpOpen, "", ctx, "not begun")
 	}
-	refuse := func(kind, err error, format string, args ...any) (*Machinery, error) {
-		return nil, fault.Fail(machinery.OpOpen, "", kind, err, format, args...)
-	}
-	c = c.withDefaults()
-	// What runs can be seen and stopped without an emulator and without a place for disposable disks; only no machine can be started.
-	var missing error
-	kind := machinery.ErrConfig
-	if err := hostfile.CheckProgram(c.QEMU); err != nil {
-		missing, kind = fmt.Errorf("QEMU cannot be used: %w", err), machinery.ErrDependency
-	}
-	c.QEMU, _ = filepath.Abs(c.QEMU)
-	if c.Capture != CaptureFilterDump && c.Capture != CaptureTcpdump && missing == nil {
-		missing = fmt.Errorf("capture is %q; %s and %s are known", c.Capture, CaptureFilterDump, CaptureTcpdump)
-	}
 	c.RuntimeDir = cmp.Or(o.RuntimeDir, c.RuntimeDir, rundir.Default())
 	runtimeDir, err := rundir.Make(c.RuntimeDir, readSocket)
 	if err != nil {
-		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
+		return nil, fault.Fail(machinery.OpOpen, "", machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
 	}
-	if c.DisposableDir != "" {
-		if err := outfile.WritableDir(c.DisposableDir); err != nil && missing == nil {
-			missing = fmt.Errorf("the directory for disposable disks cannot be used: %w", err)
-		}
-		c.DisposableDir = outfile.RealPath(c.DisposableDir)
+	d, err := newIn(runtimeDir, c, o)
+	if err != nil {
+		return nil, err
 	}
-	d := &Machinery{config: c, runtimeDir: runtimeDir, endMachines: o.EndMachines, log: o.Logger, frame: frame.New[*vm]()}
-	if d.log == nil {
-		d.log = slog.New(slog.DiscardHandler)
-	}
-	for _, m := range c.Machines {
-		v := d.newVM(m)
-		if err := d.frame.Add(v); err != nil {
-			return nil, err
-		}
-		if missing != nil {
+	// What runs can be seen and stopped without an emulator and without a place for disposable disks; only no machine can be started.
+	if kind, missing := d.config.missing(); missing != nil {
+		for _, v := range d.frame.All() {
 			if v.bad == nil {
 				v.badKind = kind
 			}
 			v.worse(missing)
 		}
 	}
-	refuseShared(d.frame.All())
 	for _, v := range d.frame.All() {
 		if problem := v.problem(); problem != nil {
 			v.log.Warn("the machine cannot be used", "error", problem)
@@ -82,6 +58,42 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	if d.endMachines {
 		d.starter = process.NewStarter()
 	}
+	return d, nil
+}
+
+// missing is what no machine can be started without, and the kind of error that this is; nil if all is there.
+func (c Config) missing() (kind, err error) {
+	if err := hostfile.CheckProgram(c.QEMU); err != nil {
+		return machinery.ErrDependency, fmt.Errorf("QEMU cannot be used: %w", err)
+	}
+	if c.Capture != CaptureFilterDump && c.Capture != CaptureTcpdump {
+		return machinery.ErrConfig, fmt.Errorf("capture is %q; %s and %s are known", c.Capture, CaptureFilterDump, CaptureTcpdump)
+	}
+	if c.DisposableDir != "" {
+		if err := outfile.WritableDir(c.DisposableDir); err != nil {
+			return machinery.ErrConfig, fmt.Errorf("the directory for disposable disks cannot be used: %w", err)
+		}
+	}
+	return nil, nil
+}
+
+// newIn makes the driver with a runtime directory that need not be there yet. It looks at each machine, and makes nothing.
+func newIn(runtimeDir string, c Config, o machinery.Options) (*Machinery, error) {
+	c = c.withDefaults()
+	c.QEMU, _ = filepath.Abs(c.QEMU)
+	if c.DisposableDir != "" {
+		c.DisposableDir = outfile.RealPath(c.DisposableDir)
+	}
+	d := &Machinery{config: c, runtimeDir: runtimeDir, endMachines: o.EndMachines, log: o.Logger, frame: frame.New[*vm]()}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	for _, m := range c.Machines {
+		if err := d.frame.Add(d.newVM(m)); err != nil {
+			return nil, err
+		}
+	}
+	refuseShared(d.frame.All())
 	return d, nil
 }
 

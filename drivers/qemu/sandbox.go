@@ -48,12 +48,15 @@ func (v *vm) withoutSandbox(said error) error {
 	if len(v.sandbox) == 0 || said == nil {
 		return said
 	}
-	for _, sign := range []string{"-sandbox", "'sandbox'", "seccomp"} {
-		if strings.Contains(said.Error(), sign) {
-			return fmt.Errorf("%w (this QEMU has no sandbox; without it, with sandbox: false in qemu.yaml or Config.NoSandbox, it can be used)", said)
-		}
+	if sandboxMissing(said.Error()) {
+		return fmt.Errorf("%w (this QEMU has no sandbox; without it, with sandbox: false in qemu.yaml or Config.NoSandbox, it can be used)", said)
 	}
 	return said
+}
+
+// sandboxMissing is whether QEMU's words say that it has no sandbox.
+func sandboxMissing(said string) bool {
+	return slices.ContainsFunc([]string{"-sandbox", "'sandbox'", "seccomp"}, func(sign string) bool { return strings.Contains(said, sign) })
 }
 
 // howEnded is how QEMU ended, with what the sandbox has to do with it.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/machineries/machineries/drivers/internal/hostfile"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -67,8 +68,8 @@ func inPlace(e *os.PathError) string {
 }
 
 // Program says whether a file can be executed; false if not. It adds nothing for one that can. do is how to get it.
-func (l *List) Program(f machinery.Finding, check func(path string) error, do string) bool {
-	err := check(f.Subject)
+func (l *List) Program(f machinery.Finding, do string) bool {
+	err := hostfile.CheckProgram(f.Subject)
 	if err == nil {
 		return true
 	}

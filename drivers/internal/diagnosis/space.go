@@ -4,6 +4,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/machineries/machineries/drivers/internal/outfile"
 	"github.com/machineries/machineries/machinery"
@@ -27,16 +28,52 @@ func (l *List) Directory(f machinery.Finding, do string) bool {
 	return true
 }
 
-// Overlays says whether a directory has room for the disposable disks of machines that may each write at most so many bytes.
-func (l *List) Overlays(f machinery.Finding, most []int64) {
-	free, ok := l.free(f)
-	if !ok {
-		return
-	}
-	l.room(f, free, most)
+// Overlay is a machine's disposable disks: where they go, and how many bytes it may write to them at most.
+type Overlay struct {
+	Dir  string
+	Most int64
 }
 
-// room is Overlays for a number of free bytes.
+// Overlays says whether there is room for disposable disks, in one finding for each file system. key is that of the directory in the
+// configuration.
+func (l *List) Overlays(key string, overlays []Overlay) {
+	type system struct {
+		dirs []string
+		most []int64
+	}
+	var order []uint64
+	systems := map[uint64]*system{}
+	for _, o := range overlays {
+		var stat unix.Stat_t
+		if err := unix.Stat(o.Dir, &stat); err != nil {
+			continue // has its own problem
+		}
+		s := systems[uint64(stat.Dev)]
+		if s == nil {
+			s = &system{}
+			systems[uint64(stat.Dev)], order = s, append(order, uint64(stat.Dev))
+		}
+		if !slices.Contains(s.dirs, o.Dir) {
+			s.dirs = append(s.dirs, o.Dir)
+		}
+		s.most = append(s.most, o.Most)
+	}
+	for _, dev := range order {
+		s := systems[dev]
+		f := About(machinery.AreaDirectories, s.dirs[0], key)
+		if n := len(s.dirs) - 1; n > 0 {
+			f.Subject += fmt.Sprintf(" and %d more", n)
+		}
+		var stat unix.Statfs_t
+		if err := unix.Statfs(s.dirs[0], &stat); err != nil {
+			l.Warn(f, "", "it cannot be told how much room there is: %v", err)
+			continue
+		}
+		l.room(f, int64(stat.Bavail)*stat.Bsize, s.most)
+	}
+}
+
+// room is Overlays for one file system with so many free bytes.
 func (l *List) room(f machinery.Finding, free int64, most []int64) {
 	const do = "make room there, or have another directory with disposable_copy_dir"
 	var least, usual, all int64
@@ -49,22 +86,12 @@ func (l *List) room(f machinery.Finding, free int64, most []int64) {
 	}
 	switch {
 	case free < least:
-		l.Problem(f, do, "%s are free, and %s; a machine that finds no room is paused, or does not start", Bytes(free), machines)
+		l.Problem(f, do, "%s are free, and %s; one that finds no room does not start, or is paused", Bytes(free), machines)
 	case free < usual:
-		l.Warn(f, do, "%s are free, and %s; run all at once they may well write %s", Bytes(free), machines, Bytes(usual))
+		l.Warn(f, do, "%s are free, and %s, and may well write %s in one run", Bytes(free), machines, Bytes(usual))
 	default:
 		l.OK(f, "%s are free; %s, and could write %s at most", Bytes(free), machines, Bytes(all))
 	}
-}
-
-// free is how much a user may still write to the file system of a directory. Where that cannot be told the finding says so.
-func (l *List) free(f machinery.Finding) (int64, bool) {
-	var system unix.Statfs_t
-	if err := unix.Statfs(f.Subject, &system); err != nil {
-		l.Warn(f, "", "it cannot be told how much room there is: %v", err)
-		return 0, false
-	}
-	return int64(system.Bavail) * system.Bsize, true
 }
 
 // Bytes is a number of bytes as people say it.

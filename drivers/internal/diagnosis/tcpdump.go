@@ -20,8 +20,8 @@ const compileTime = 10 * time.Second
 
 // Tcpdump looks at whether tcpdump can record on the interfaces. It has tcpdump compile a filter, for which it opens the interface
 // (seen on 4.99.3) and records nothing.
-func (l *List) Tcpdump(ctx context.Context, f machinery.Finding, check func(path string) error, interfaces []string) {
-	if !l.Program(f, check, "install it (on Debian and Ubuntu: apt-get install tcpdump), or write capture: filter-dump") {
+func (l *List) Tcpdump(ctx context.Context, f machinery.Finding, interfaces []string) {
+	if !l.Program(f, "install it (on Debian and Ubuntu: apt-get install tcpdump), or write capture: filter-dump") {
 		return
 	}
 	if len(interfaces) == 0 {
