@@ -81,9 +81,6 @@ func meant(name string, settings []Setting) string {
 	return out
 }
 
-// trials is how many random configurations are edited.
-const trials = 10_000
-
 // TestAnEditChangesExactlyWhatItIsToInAnyConfiguration adds a machine to random configurations, removes it again, which has to leave the
 // same bytes, and removes one of those that were there.
 func TestAnEditChangesExactlyWhatItIsToInAnyConfiguration(t *testing.T) {
