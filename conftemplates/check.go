@@ -121,7 +121,7 @@ func (c *check) section(fields []config.Field, values *Values, node *yaml.Node, 
 		}
 		key, below := lookUpNode(node, f.Key)
 		if key == nil {
-			if value != nil || f.AllowEmpty {
+			if f.AllowEmpty || !isEmpty(value) {
 				c.problem("the key %s is not in it", at)
 			}
 			continue
@@ -146,6 +146,19 @@ func (c *check) section(fields []config.Field, values *Values, node *yaml.Node, 
 			}
 		}
 	}
+}
+
+// isEmpty tells the values that cannot be written where a key may not be empty.
+func isEmpty(value any) bool {
+	switch value := value.(type) {
+	case nil:
+		return true
+	case []any:
+		return len(value) == 0
+	case *Values:
+		return value.Len() == 0
+	}
+	return false
 }
 
 // lookUpNode finds a key of a mapping, with its value.

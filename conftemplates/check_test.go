@@ -43,6 +43,7 @@ var rich = &config.Schema{Name: "rich", Fields: []config.Field{
 	{Key: "url", Type: config.HTTPUrl{}, Sensitive: true},
 	{Key: "ports", Type: config.List{Of: config.Between(1, 65535)}},
 	{Key: "flags", Type: config.List{Of: config.Bool{}}, Optional: true, AllowEmpty: true},
+	{Key: "words", Type: config.List{}, Optional: true},
 	{Key: "labels", Type: config.Dict{Of: config.String{}}, AllowEmpty: true},
 	{Key: "numbers", Type: config.Dict{Of: config.Int{}}, Optional: true, AllowEmpty: true},
 	{Key: "nodes", AllowEmpty: true, Type: config.DictList{Unique: []string{"name"}, Fields: []config.Field{
@@ -93,6 +94,10 @@ url: {{ url }}
 ports: [{{ ports | join(", ") }}]
 # c
 flags: {{ flags | tojson }}
+{% if words %}
+# c
+words: {{ words | tojson }}
+{% endif %}
 # c
 labels:
   {% for name, value in labels.items() %}

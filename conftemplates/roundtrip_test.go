@@ -206,6 +206,9 @@ func TestTenThousandConfigurationsAreTheSameAfterLoadingAndRendering(t *testing.
 			if path, was, is := difference("", want, FromDocument(again)); path != "" {
 				t.Fatalf("configuration %d is changed: %s is %s, not %s\n%s\n%s", i, path, is, was, source, rendered)
 			}
+			if i%10 > 0 {
+				continue
+			}
 			twice, err := RenderDocument(driver.template, again)
 			if err != nil || !bytes.Equal(twice, rendered) {
 				t.Fatalf("configuration %d is rendered otherwise the second time (%v):\n%s\n%s", i, err, rendered, twice)

@@ -31,13 +31,21 @@ var toyDriver = machinery.Driver{
 			{Key: "tags", Doc: "Words for what the machine offers.", Type: config.List{}, Optional: true, AllowEmpty: true},
 		}}},
 	}},
-	Template: `load_time: {{ load_time }}
+	Template: `# How long a restore takes.
+load_time: {{ load_time }}
+# The machines, each below a name of its own.
 machines:
   {% for name, machine in machines.items() %}
   {{ name }}:
+    # The address at which the guest answers.
     ip: {{ machine.ip }}
+    # What the snapshot was saved as: running or paused.
     snapshot: {{ machine.snapshot }}
-    tags: {{ machine.tags }}
+    # Words for what the machine offers.
+    tags:
+      {% for tag in machine.tags %}
+      - {{ tag }}
+      {% endfor %}
   {% endfor %}
 `,
 	Open: openToy,

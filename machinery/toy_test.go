@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,8 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/machineries/machineries/conftemplates"
 	"github.com/machineries/machineries/machinery"
-	"github.com/machineries/machineries/machinery/config"
 )
 
 // The example is there to be copied; these tests hold it to the package documentation.
@@ -309,19 +308,7 @@ func matches(err error, kinds []error) bool {
 }
 
 func TestTheExamplesTemplateHasEveryKeyOfItsSchema(t *testing.T) {
-	var missing func(fields []config.Field) []string
-	missing = func(fields []config.Field) (keys []string) {
-		for _, f := range fields {
-			if !strings.Contains(toyDriver.Template, f.Key+": ") && !strings.Contains(toyDriver.Template, f.Key+":\n") {
-				keys = append(keys, f.Key)
-			}
-			if below, is := f.Type.(config.Machines); is {
-				keys = append(keys, missing(below.Fields)...)
-			}
-		}
-		return keys
-	}
-	if keys := missing(toyDriver.Schema.Fields); len(keys) > 0 {
-		t.Errorf("the template lacks %q", keys)
+	if err := conftemplates.Check(toyDriver.Template, toyDriver.Schema); err != nil {
+		t.Error(err)
 	}
 }

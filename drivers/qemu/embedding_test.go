@@ -16,6 +16,7 @@ import (
 
 	"github.com/machineries/machineries/conformance"
 	"github.com/machineries/machineries/conformance/qemulab"
+	"github.com/machineries/machineries/conftemplates"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -131,5 +132,11 @@ func TestAnEmbeddingDriverMayHideAnOperation(t *testing.T) {
 	}
 	if none := (plain{m}); machinery.Supports(none, machinery.CapScreenshot) || machinery.Supports(none, machinery.CapDumpMemory) {
 		t.Error("an embedded interface has optional operations")
+	}
+}
+
+func TestTheTemplateOfTheExampleDriverIsRight(t *testing.T) {
+	if err := conftemplates.Check(galleryTemplate, gallerySchema); err != nil {
+		t.Error(err)
 	}
 }

@@ -55,11 +55,22 @@ var gallerySchema = &config.Schema{
 		{Key: "machines_in", Example: "/vms", Doc: "The directory with a directory for each machine, as \"machinery vm snapshot create\" makes them.",
 			Type: config.DirectoryPath{MustExist: true}},
 		{Key: "pictures", Example: "/var/pictures", Doc: "The directory for pictures.", Type: config.DirectoryPath{MustExist: true, Writable: true}},
-		{Key: "allow_arguments", Optional: true, Default: []string{}, Type: config.List{}, Doc: "As in a qemu.yaml."},
+		{Key: "allow_arguments", Optional: true, AllowEmpty: true, Default: []string{}, Type: config.List{}, Doc: "As in a qemu.yaml."},
 	},
 }
 
-const galleryTemplate = "emulator: {{ emulator }}\nmachines_in: {{ machines_in }}\npictures: {{ pictures }}\nallow_arguments: []\n"
+const galleryTemplate = `# The emulator.
+emulator: {{ emulator }}
+# The directory with the machines, each in one of its own.
+machines_in: {{ machines_in }}
+# The directory for the pictures.
+pictures: {{ pictures }}
+# Arguments that could harm the host, and are allowed all the same.
+allow_arguments:
+  {% for argument in allow_arguments %}
+  - {{ argument }}
+  {% endfor %}
+`
 
 // galleryDriver makes it loadable, by the name "gallery".
 func galleryDriver() machinery.Driver {
