@@ -28,10 +28,12 @@ func vmDumpCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dump -c FILE MACHINE --write PATH",
 		Short: "Writes a machine's memory to a file.",
-		Long: `Writes the memory of a machine to a file: with QEMU, an ELF core file. A running
-machine stands still meanwhile and runs on afterwards. The file must not exist,
-is as large as the machine's memory, can be read by its owner alone, and is
-there when it is complete. Ctrl-C ends the dump and leaves no file.
+		Long: `Writes the memory of a machine to a file: with QEMU and libvirt, an ELF core
+file. A running machine stands still meanwhile and runs on afterwards. The file
+must not exist, is as large as the machine's memory, can be read by its owner
+alone, and is there when it is complete. Ctrl-C ends the dump and leaves no
+file; libvirt cannot give a dump up, so that its machine stands still until the
+dump would have been done.
 
 With QEMU, --format may also be kdump-zlib, kdump-lzo, kdump-snappy or win-dmp,
 of which each build has some.

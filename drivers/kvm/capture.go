@@ -33,7 +33,8 @@ const DefaultCaptureBytes = capture.DefaultBytes
 
 // StartCapture records what goes over the machine's network to a pcap file at c.Path, in the way that Config.Capture says. On a machine
 // that is off it is armed for the next start, which uses it up, whether it succeeds or not. An armed capture is this driver's alone, and is
-// gone when it is closed. One that is under way goes on after Close, and the next driver that takes the machine over ends it.
+// gone when it is closed. One that is under way goes on after Close, and the next driver that takes the machine over keeps it to its bound and
+// ends it. QEMU's filter knows of no bound: while no driver holds the machine it records on.
 //
 // The file appears when the capture has ended, with mode 0600: whole, and by the time Stop or StopCapture returns. Until then what
 // is recorded is in hidden files in the same directory. It is written even if nothing was recorded. Traffic of several cards is in
@@ -79,9 +80,9 @@ func (v *vm) startCapture(ctx context.Context, c machinery.Capture) (err error) 
 	case status.Reason == reasonNoAnswer:
 		return v.wrongState(op, machinery.ErrConnection, status, "no capture can be started: the machine is in state %s")
 	case v.armed != nil:
-		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is armed already, to "+v.armed.Path+" (the machine is %s)")
+		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is armed already, to %[2]s (the machine is %[1]s)", v.armed.Path)
 	case !off(status) && v.hold.ledger.Capture != nil:
-		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is under way already, to "+v.hold.ledger.Capture.Path+" (the machine is %s)")
+		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is under way already, to %[2]s (the machine is %[1]s)", v.hold.ledger.Capture.Path)
 	case off(status):
 		if v.d.config.Capture == CaptureFilterDump {
 			if err := v.recordable(ctx); err != nil {
@@ -124,8 +125,7 @@ func (v *vm) beginCapture(ctx context.Context, op machinery.Op, a *capture.Armed
 		v.dropCapture(ctx)
 		return v.captureError(ctx, op, err)
 	}
-	h := v.hold
-	v.d.frame.Go(func() { v.boundCapture(h, c) })
+	v.keepBound(v.hold, c)
 	v.log.Info("recording the machine's traffic", "by", c.Method, "path", c.Path)
 	return nil
 }
@@ -242,6 +242,11 @@ func (v *vm) dropCapture(ctx context.Context) {
 
 // boundAsk is how often it is looked how much was recorded.
 const boundAsk = time.Second
+
+// keepBound watches a recording that was begun or taken over, for as long as this driver holds the machine. Whoever has the turn calls it.
+func (v *vm) keepBound(h *hold, c *capture.Recording) {
+	v.d.frame.Go(func() { v.boundCapture(h, c) })
+}
 
 // boundCapture ends the recording when it has its bound. The file is made when the capture ends.
 func (v *vm) boundCapture(h *hold, c *capture.Recording) {

@@ -49,6 +49,8 @@ type Machinery struct {
 	byLabel map[string]*vm // by the domain's name
 
 	hearing atomic.Bool   // libvirt's events arrive
+	heard   chan struct{} // closed when they first do, or could not be had
+	early   atomic.Bool   // a watched machine was looked at before that
 	lookNow chan struct{} // has a token if the patrol is to look at once
 
 	asking sync.WaitGroup // questions to libvirt that nobody may wait for any more; they end with its clients

@@ -16,6 +16,7 @@ const patrolEvery = 2 * time.Second
 
 // follow hears what libvirt tells of its domains, whoever changes them.
 func (d *Machinery) follow() {
+	first := true
 	for e := range d.client.Watch(d.frame.Life()) {
 		switch {
 		case e.Err != nil:
@@ -24,8 +25,15 @@ func (d *Machinery) follow() {
 			fallthrough
 		case e.Lost:
 			d.hearing.Store(e.Err == nil)
-			for _, v := range d.frame.All() {
-				v.changed(true)
+			// What was not looked at before libvirt was first heard has no changes that were missed.
+			if !first || d.early.Load() {
+				for _, v := range d.frame.All() {
+					v.changed(true)
+				}
+			}
+			if first {
+				first = false
+				close(d.heard)
 			}
 			d.look()
 			continue

@@ -61,6 +61,9 @@ func (v *vm) take(ctx context.Context, op machinery.Op) error {
 	}
 	mine.ledger.Machine, mine.ledger.Label, mine.ledger.URI = v.machine.Name, v.conf.Label, v.d.config.URI
 	v.set(func() { v.hold = mine })
+	if c := mine.ledger.Capture; c != nil {
+		v.keepBound(mine, c)
+	}
 	return nil
 }
 

@@ -85,7 +85,7 @@ func (v *vm) openImage(ctx context.Context) (definition string, dom libvirt.Doma
 		return "", dom, "", err
 	}
 	if of.Name != v.conf.Label || of.UUID != uuidText(dom.UUID) {
-		return "", dom, "", &unusable{fmt.Errorf("the memory image %s is of the domain %q (%s), and the machine's is %q (%s); libvirt would start that one", v.conf.Memory, of.Name, of.UUID, v.conf.Label, uuidText(dom.UUID))}
+		return "", dom, "", &unusable{fmt.Errorf("the memory image %s is of the domain %q (%s), and the machine's is %q (%s); libvirt would start that one: name the image of this machine, or make one with virsh save", v.conf.Memory, of.Name, of.UUID, v.conf.Label, uuidText(dom.UUID))}
 	}
 	return definition, dom, as, nil
 }

@@ -45,14 +45,15 @@ type vm struct {
 
 	// What follows is changed only by whoever has the turn, and with mu held; State reads it with mu alone.
 	mu      sync.Mutex
-	doing   phase          // what the operation that has the turn makes of the machine; empty for nothing
-	booting bool           // with phaseStarting: it boots, without its snapshot
-	failed  error          // why the last start failed, until Stop or the next start
-	hold    *hold          // nil while this driver does not hold it
-	armed   *capture.Armed // the capture that begins with the next run
-	lost    error          // why the capture of the last run is not as it should be, until somebody is told
+	doing   phase // what the operation that has the turn makes of the machine; empty for nothing
+	booting bool  // with phaseStarting: it boots, without its snapshot
+	failed  error // why the last start failed, until Stop or the next start
+	hold    *hold // nil while this driver does not hold it
 
-	pair pair // its memory image and its disks, if it has an image; whoever has the turn uses it
+	// What follows is for whoever has the turn alone.
+	armed *capture.Armed // the capture that begins with the next run
+	lost  error          // why the capture of the last run is not as it should be, until somebody is told
+	pair  pair           // its memory image and its disks, if it has an image
 
 	snapshotMu sync.Mutex
 	looked     bool  // whether there was a look at its snapshot
@@ -90,9 +91,9 @@ func (v *vm) Refuse(op machinery.Op) error {
 	return fault.Fail(op, v.machine.Name, machinery.ErrConfig, v.bad, "the machine cannot be used")
 }
 
-// wrongState is the error for a machine that is in the wrong state. The text has a verb for that state.
-func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, text string) error {
-	return fault.WrongState(op, v.machine.Name, kind, status, text)
+// wrongState is the error for a machine that is in the wrong state. The format's first argument is that state.
+func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, format string, args ...any) error {
+	return fault.WrongState(op, v.machine.Name, kind, status, format, args...)
 }
 
 // Patience is how long an operation may take to end that was told to: another Stop has to wait for libvirt to end the machine.

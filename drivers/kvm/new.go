@@ -50,7 +50,7 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	}
 	c.DisposableDir = absolute(c.DisposableDir)
 	d.config = c
-	d.byLabel, d.lookNow = map[string]*vm{}, make(chan struct{}, 1)
+	d.byLabel, d.lookNow, d.heard = map[string]*vm{}, make(chan struct{}, 1), make(chan struct{})
 	for _, m := range c.Machines {
 		v := d.newVM(m)
 		if err := d.frame.Add(v); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -108,5 +109,56 @@ func TestMachinesThatDoNotAnswerLeaveLibvirtWorkersForOthers(t *testing.T) {
 	}
 	if asked == 0 || asked > workers-4 {
 		t.Errorf("%d machines are asked at once whether they answer, of libvirtd's %d workers", asked, workers)
+	}
+}
+
+func TestACaptureThatIsTakenOverHasItsBound(t *testing.T) {
+	server := many(t, 0)
+	_, err := server.Define(`<domain type='qemu'><name>a</name><memory unit='MiB'>1</memory><os><type arch='x86_64'>hvm</type></os><devices><interface type='user'/></devices></domain>`)
+	must(t, err)
+	config := Config{URI: server.URI(), RuntimeDir: filepath.Join(t.TempDir(), "run"), Capture: CaptureFilterDump, Machines: []MachineConfig{{Name: "a", Label: "a", IP: "192.0.2.1"}}}
+	const bound = 1000
+	dir := t.TempDir()
+	first, err := New(limit(t), config, machinery.Options{})
+	must(t, err)
+	defer first.Close()
+	must(t, first.NoRestoreStart(limit(t), "a"))
+	must(t, first.StartCapture(limit(t), "a", machinery.Capture{Path: filepath.Join(dir, "traffic.pcap"), MaxBytes: bound}))
+	must(t, first.Close())
+
+	second, err := New(limit(t), config, machinery.Options{})
+	must(t, err)
+	defer second.Close()
+	must(t, second.DumpMemory(limit(t), "a", filepath.Join(dir, "memory"))) // takes it over
+	raw, err := filepath.Glob(filepath.Join(dir, ".*.part"))
+	must(t, err)
+	if len(raw) != 1 {
+		t.Fatalf("it is recorded to %q", raw)
+	}
+	server.ForgetCalls()
+	must(t, os.Truncate(raw[0], 2*bound)) // as much was recorded
+	for ctx := limit(t); !slices.Contains(procedures(server), "QEMUDomainMonitorCommand"); {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("QEMU records on beyond the bound; libvirt was called for %q", procedures(server))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func TestAPathWithAPercentSignIsToldAsItIs(t *testing.T) {
+	_, config := newFake(t, fakelibvirt.Options{})
+	config.Capture = CaptureTcpdump
+	config.Machines[0].Interface = "lo"
+	d, err := New(limit(t), config, machinery.Options{})
+	must(t, err)
+	defer d.Close()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "50%disk.pcap")
+	must(t, d.StartCapture(limit(t), "a", machinery.Capture{Path: path}))
+	err = d.StartCapture(limit(t), "a", machinery.Capture{Path: filepath.Join(dir, "other.pcap")})
+	mustKind(t, err, machinery.ErrUnexpectedState)
+	if want := path + " (the machine is poweroff"; !strings.Contains(err.Error(), want) {
+		t.Errorf("the error is %q; want it to have %q", err, want)
 	}
 }

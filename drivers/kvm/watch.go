@@ -17,6 +17,9 @@ const (
 	watchFollowed = time.Second
 	// watchBlind is while they do not, as after libvirtd has ended.
 	watchBlind = 100 * time.Millisecond
+	// watchHeard is how long the first look waits for the events to arrive, which they do some milliseconds after the driver was opened. What is
+	// seen before them has a gap after it.
+	watchHeard = time.Second
 )
 
 // changed tells those who watch the machine that its state may be another. gap says that events were lost.
@@ -30,6 +33,22 @@ func (v *vm) changed(gap bool) { v.watches.Changed(gap) }
 // or the state could not be asked for. Changes that follow each other within a millisecond may be merged without that sign.
 func (d *Machinery) Watch(ctx context.Context, name string) (<-chan machinery.Event, error) {
 	return d.frame.Watch(ctx, name, func(v *vm) watching.Source {
-		return watching.Source{Status: v.state, Followed: d.hearing.Load, FollowedEvery: watchFollowed, OtherwiseEvery: watchBlind}
+		return watching.Source{Status: v.watchedState, Followed: d.hearing.Load, FollowedEvery: watchFollowed, OtherwiseEvery: watchBlind}
 	})
+}
+
+// watchedState is the state for those who watch the machine, who are not shown it before its changes can be heard of, if that is soon.
+func (v *vm) watchedState(ctx context.Context) (machinery.Status, error) {
+	if !v.d.early.Load() {
+		patience := time.NewTimer(watchHeard)
+		defer patience.Stop()
+		select {
+		case <-v.d.heard:
+		case <-patience.C:
+			v.d.early.Store(true)
+		case <-ctx.Done():
+			return machinery.Status{}, ctx.Err()
+		}
+	}
+	return v.state(ctx)
 }

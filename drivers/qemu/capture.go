@@ -92,9 +92,9 @@ func (v *vm) startCapture(ctx context.Context, c machinery.Capture) (err error) 
 	case status.Reason == reasonNoAnswer:
 		return v.wrongState(op, machinery.ErrConnection, status, "no capture can be started: the machine is in state %s")
 	case v.armed != nil:
-		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is armed already, to "+v.armed.Path+" (the machine is %s)")
+		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is armed already, to %[2]s (the machine is %[1]s)", v.armed.Path)
 	case r != nil && r.ledger.Capture != nil:
-		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is under way already, to "+r.ledger.Capture.Path+" (the machine is %s)")
+		return v.wrongState(op, machinery.ErrUnexpectedState, status, "a capture is under way already, to %[2]s (the machine is %[1]s)", r.ledger.Capture.Path)
 	case r == nil:
 		if err := v.recordable(op); err != nil {
 			return err

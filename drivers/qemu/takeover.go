@@ -40,7 +40,7 @@ func (v *vm) takeOver(ctx context.Context, op machinery.Op) (status machinery.St
 	return status, leave, nil
 }
 
-// wrongState is the error for a machine that is in the wrong state. The text has a verb for that state.
-func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, text string) error {
-	return fault.WrongState(op, v.machine.Name, kind, status, text)
+// wrongState is the error for a machine that is in the wrong state. The format's first argument is that state.
+func (v *vm) wrongState(op machinery.Op, kind error, status machinery.Status, format string, args ...any) error {
+	return fault.WrongState(op, v.machine.Name, kind, status, format, args...)
 }

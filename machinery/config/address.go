@@ -172,6 +172,10 @@ func (t HypervisorURI) Describe() string {
 // transports are those that libvirt's remote driver knows: https://libvirt.org/uri.html.
 var transports = []string{"ext", "libssh", "libssh2", "ssh", "tcp", "tls", "unix"}
 
+// hypervisors are the drivers of machines that libvirt has, or has had: https://libvirt.org/drivers.html.
+var hypervisors = []string{"bhyve", "ch", "esx", "gsx", "hyperv", "lxc", "openvz", "parallels", "phyp", "qemu", "test", "uml", "vbox", "vmwarefusion",
+	"vmwareplayer", "vmwarews", "vpx", "vz", "xen", "xenapi"}
+
 var uriScheme = regexp.MustCompile(`^[a-z][a-z0-9.-]*(\+[a-z0-9]+)?$`)
 
 func (t HypervisorURI) read(text string, _ *host) (any, *fault) {
@@ -191,6 +195,8 @@ func (t HypervisorURI) read(text string, _ *host) (any, *fault) {
 	}
 	driver, transport, remote := strings.Cut(u.Scheme, "+")
 	switch {
+	case !slices.Contains(hypervisors, driver):
+		return nil, faultf(form, "%s begins with %s, which is no hypervisor of libvirt's", show(text), show(driver))
 	case remote && !slices.Contains(transports, transport):
 		return nil, faultf("libvirt has "+list(transports), "%s goes over %s, which libvirt does not have", show(text), show(transport))
 	case strings.HasSuffix(transport, "ssh") || transport == "libssh2":

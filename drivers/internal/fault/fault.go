@@ -18,9 +18,10 @@ func Fail(op machinery.Op, name string, kind error, err error, format string, ar
 	return &machinery.Error{Op: op, Machine: name, Kind: kind, Reason: fmt.Sprintf(format, args...), Err: err}
 }
 
-// WrongState is the error for a machine that is in the wrong state, which it carries. The text has a verb for that state.
-func WrongState(op machinery.Op, name string, kind error, status machinery.Status, text string) *machinery.Error {
-	e := Fail(op, name, kind, nil, text, status)
+// WrongState is the error for a machine that is in the wrong state, which it carries. The format's first argument is that state, and args are those
+// behind it.
+func WrongState(op machinery.Op, name string, kind error, status machinery.Status, format string, args ...any) *machinery.Error {
+	e := Fail(op, name, kind, nil, format, append([]any{status}, args...)...)
 	e.Status = status
 	return e
 }
