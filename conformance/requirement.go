@@ -69,7 +69,7 @@ func catalogue() []spec {
 	for _, area := range [][]spec{
 		loadSpecs, stateSpecs, restoreSpecs, startFailureSpecs, stopSpecs, pausedSpecs,
 		mediaSpecs, bootSpecs, acpiSpecs, dumpSpecs, screenshotSpecs, captureSpecs, versionSpecs, dependencySpecs, watchSpecs,
-		errorSpecs, optionalSpecs, queueSpecs, ownershipSpecs, daemonSpecs, hardeningSpecs, cleanSpecs,
+		errorSpecs, optionalSpecs, queueSpecs, ownershipSpecs, daemonSpecs, hardeningSpecs, cleanSpecs, configSpecs,
 	} {
 		all = append(all, area...)
 	}

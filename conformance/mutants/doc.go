@@ -32,7 +32,7 @@ type Mutant struct {
 func All() []Mutant {
 	var all []Mutant
 	for _, area := range [][]Mutant{loadMutants(), stateMutants(), restoreMutants(), failMutants(), stopMutants(), pausedMutants(),
-		mediaMutants(), bootMutants(), acpiMutants(), dumpMutants(), screenshotMutants(), captureMutants(), hostMutants(), watchMutants(), errorMutants(), queueMutants(), ownerMutants(), daemonMutants(), hardeningMutants(), cleanMutants()} {
+		mediaMutants(), bootMutants(), acpiMutants(), dumpMutants(), screenshotMutants(), captureMutants(), hostMutants(), watchMutants(), errorMutants(), queueMutants(), ownerMutants(), daemonMutants(), hardeningMutants(), cleanMutants(), configMutants()} {
 		all = append(all, area...)
 	}
 	return all
