@@ -28,8 +28,8 @@ test: ## run all tests, with the race detector where there is a C compiler; what
 # go-qemu itself has a data race, so the tests of the fake with its clients are
 # left out above where the race detector is on.
 	$(if $(RACE),$(GO) test -run GoQemu ./fakes/qemu)
-# With it, fewer of the random configurations are edited.
-	$(if $(RACE),$(GO) test -run InAnyConfiguration ./machinery/config/edit)
+# With it, fewer of the random configurations are edited and rendered.
+	$(if $(RACE),$(GO) test -run 'InAnyConfiguration|AnyConfigurationIs' ./machinery/config/edit ./conftemplates)
 
 ordeal: ## kill the driver 100 times and edits of a file 200 times, restart libvirtd 100 times, 300 cycles, full disks: on the fakes, the host's QEMU and libvirt; half an hour
 	MACHINERY_REQUIRE=qemu,libvirt MACHINERY_KILLS=100 MACHINERY_CYCLES=300 MACHINERY_RESTARTS=100 $(GO) test -v -count 1 -timeout 60m ./conformance/ordeal

@@ -2,6 +2,8 @@ package conftemplates
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -70,6 +72,36 @@ func TestWhatIsNotSupportedIsAnErrorWithItsPlace(t *testing.T) {
 		}
 		if at.Line != tt.line || at.Column != tt.column {
 			t.Errorf("%q: want %d:%d, got %v", tt.template, tt.line, tt.column, err)
+		}
+	}
+}
+
+func TestRenderingsAtOnceDoNotMeet(t *testing.T) {
+	values := new(Values).Set("tags", []string{"a", "b"})
+	done := make(chan string)
+	for range 4 {
+		go func() {
+			out, err := Render("{% for t in tags %}{{ loop.index }}{{ t }}{% endfor %}", values)
+			done <- fmt.Sprint(string(out), err)
+		}()
+	}
+	for range 4 {
+		if got := <-done; got != "1a2b<nil>" {
+			t.Error(got)
+		}
+	}
+}
+
+func TestATemplateThatWritesTooMuchOrIsNestedTooDeepIsAnError(t *testing.T) {
+	many := make([]any, 1000)
+	values := new(Values).Set("many", many)
+	for template, want := range map[string]string{
+		strings.Repeat("{% for x in many %}", 4) + strings.Repeat("0123456789", 1000) + strings.Repeat("{% endfor %}", 4): "1:1: the template writes more than 16777216 bytes",
+		strings.Repeat("{% if many %}", 200) + strings.Repeat("{% endif %}", 200):                                         "tags are nested more than 100 levels deep",
+		"{{ " + strings.Repeat("(", 200) + "many" + strings.Repeat(")", 200) + " }}":                                      "brackets are nested more than 50 levels deep",
+	} {
+		if out, err := Render(template, values); err == nil || out != nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40s…: %d bytes, %v", template, len(out), err)
 		}
 	}
 }

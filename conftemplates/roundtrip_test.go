@@ -173,14 +173,14 @@ func (g *generator) null() *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: pick(g.Rand, "", "null", "~")}
 }
 
-func TestTenThousandConfigurationsAreTheSameAfterLoadingAndRendering(t *testing.T) {
+func TestAnyConfigurationIsTheSameAfterLoadingAndRendering(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	static := config.Options{Static: true, Strict: true}
 	for _, driver := range []struct {
 		template string
 		schema   *config.Schema
 	}{{qemu.Template, qemu.Schema()}, {kvm.Template, kvm.Schema()}} {
-		for i := range 5_000 {
+		for i := range trials / 2 {
 			g := &generator{Rand: r}
 			node, want := g.section(driver.schema.Fields)
 			source, err := yaml.Marshal(node)

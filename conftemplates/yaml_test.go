@@ -11,7 +11,7 @@ import (
 
 func TestAScalarReadsBackAsItsText(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	for i := range 3_000 {
+	for i := range trials / 2 {
 		plain := randomText(r)
 		for _, frame := range []string{"k: %", "[%, b]", "{%: b}", "- %", "%: b", "- - %\n"} {
 			source := strings.Replace(frame, "%", scalar(plain, strings.ContainsAny(frame, "[{")), 1)

@@ -5,6 +5,8 @@ package kvm
 import (
 	"context"
 	"encoding/hex"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +29,7 @@ func (d *Machinery) Account(ctx context.Context) ([]machinery.Run, error) {
 		return nil, err
 	}
 	entries, err := os.ReadDir(d.runtimeDir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without the directory nobody holds anything
 		return nil, fault.Fail(op, "", machinery.ErrHypervisor, err, "the runtime directory cannot be read")
 	}
 	domains, err := d.askAll(ctx, op)

@@ -27,6 +27,7 @@ func Driver() machinery.Driver {
 		Open: func(ctx context.Context, doc *config.Document, o machinery.Options) (machinery.Machinery, error) {
 			return New(ctx, FromDocument(doc), o)
 		},
+		Diagnose: Diagnose,
 	}
 }
 

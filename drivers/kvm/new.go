@@ -32,18 +32,36 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 	if ctx.Err() != nil {
 		return nil, fault.Interrupted(machinery.OpOpen, "", ctx, "not begun")
 	}
-	refuse := func(kind, err error, format string, args ...any) (*Machinery, error) {
-		return nil, fault.Fail(machinery.OpOpen, "", kind, err, format, args...)
+	c.RuntimeDir = cmp.Or(o.RuntimeDir, c.RuntimeDir, rundir.Default())
+	runtimeDir, err := rundir.Make(c.RuntimeDir, "")
+	if err != nil {
+		return nil, fault.Fail(machinery.OpOpen, "", machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
 	}
+	d, err := newIn(runtimeDir, c, o)
+	if err == nil {
+		err = d.connect(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range d.frame.All() {
+		if v.bad != nil {
+			v.log.Warn("the machine cannot be used", "error", v.bad)
+		} else if v.dom.Load() == nil {
+			v.log.Warn("the machine cannot be used", "error", &noDomain{label: v.conf.Label})
+		}
+	}
+	d.frame.Go(d.follow)
+	d.frame.Go(d.patrol)
+	return d, nil
+}
+
+// newIn makes the driver with a runtime directory that need not be there yet, and without a connection. It makes nothing.
+func newIn(runtimeDir string, c Config, o machinery.Options) (*Machinery, error) {
 	c = c.withDefaults()
-	d := &Machinery{config: c, endMachines: o.EndMachines, log: o.Logger, frame: frame.New[*vm]()}
+	d := &Machinery{runtimeDir: runtimeDir, endMachines: o.EndMachines, log: o.Logger, frame: frame.New[*vm]()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
-	}
-	c.RuntimeDir = cmp.Or(o.RuntimeDir, c.RuntimeDir, rundir.Default())
-	var err error
-	if d.runtimeDir, err = rundir.Make(c.RuntimeDir, ""); err != nil {
-		return refuse(machinery.ErrConfig, err, "the runtime directory %s cannot be used", c.RuntimeDir)
 	}
 	if u, err := url.Parse(c.URI); err == nil {
 		d.remote = u.Hostname()
@@ -63,30 +81,30 @@ func New(ctx context.Context, c Config, o machinery.Options) (*Machinery, error)
 			d.byLabel[m.Label] = v
 		}
 	}
-	if d.client, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Log: d.log}); err != nil {
-		return refuse(machinery.ErrConfig, err, "libvirt cannot be reached by %q", c.URI)
+	return d, nil
+}
+
+// connect connects to libvirt and asks it what it has. If it fails nothing of it is left.
+func (d *Machinery) connect(ctx context.Context) error {
+	refuse := func(kind, err error) error {
+		return fault.Fail(machinery.OpOpen, "", kind, err, "libvirt cannot be reached by %q", d.config.URI)
 	}
-	if d.probes, err = rpc.New(rpc.Options{URI: c.URI, CallTimeout: c.CallTimeout, Pool: questioners, Log: d.log}); err != nil {
-		return refuse(machinery.ErrConfig, err, "libvirt cannot be reached by %q", c.URI)
+	var err error
+	if d.client, err = rpc.New(rpc.Options{URI: d.config.URI, CallTimeout: d.config.CallTimeout, Log: d.log}); err != nil {
+		return refuse(machinery.ErrConfig, err)
+	}
+	if d.probes, err = rpc.New(rpc.Options{URI: d.config.URI, CallTimeout: d.config.CallTimeout, Pool: questioners, Log: d.log}); err != nil {
+		return refuse(machinery.ErrConfig, err)
 	}
 	if err := d.survey(ctx); err != nil {
 		d.client.Close()
 		d.probes.Close()
 		if ctx.Err() != nil {
-			return nil, fault.Interrupted(machinery.OpOpen, "", ctx, fmt.Sprintf("waiting for libvirt (%s) to tell its domains", c.URI))
+			return fault.Interrupted(machinery.OpOpen, "", ctx, fmt.Sprintf("waiting for libvirt (%s) to tell its domains", d.config.URI))
 		}
-		return refuse(machinery.ErrConnection, err, "libvirt cannot be reached by %q", c.URI)
+		return refuse(machinery.ErrConnection, err)
 	}
-	for _, v := range d.frame.All() {
-		if v.bad != nil {
-			v.log.Warn("the machine cannot be used", "error", v.bad)
-		} else if v.dom.Load() == nil {
-			v.log.Warn("the machine cannot be used", "error", &noDomain{label: v.conf.Label})
-		}
-	}
-	d.frame.Go(d.follow)
-	d.frame.Go(d.patrol)
-	return d, nil
+	return nil
 }
 
 // newVM checks a machine, as far as that goes without libvirt.

@@ -35,6 +35,22 @@ func (v *vm) whoMayNot(ctx context.Context, err error) error {
 
 // machinesUser is the user that libvirt runs QEMU as; empty if that is not known.
 func (d *Machinery) machinesUser(ctx context.Context) string {
+	found, err := d.capabilities(ctx)
+	if err != nil {
+		return ""
+	}
+	if uid, gid, is := dacUser(found); is {
+		return userName(uid, gid, d.remote == "")
+	}
+	// A daemon of a user cannot run QEMU as anybody else, and says nothing of it.
+	if d.client.Local() && strings.HasSuffix(d.client.URI(), "/session") {
+		return userName(os.Geteuid(), os.Getegid(), true)
+	}
+	return ""
+}
+
+// capabilities is what libvirt says that the host can do, in XML.
+func (d *Machinery) capabilities(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, stateTime)
 	defer cancel()
 	found := new(string)
@@ -43,16 +59,9 @@ func (d *Machinery) machinesUser(ctx context.Context) string {
 		return err
 	})
 	if err != nil {
-		return ""
+		return "", err
 	}
-	if uid, gid, is := dacUser(*found); is {
-		return userName(uid, gid, d.remote == "")
-	}
-	// A daemon of a user cannot run QEMU as anybody else, and says nothing of it.
-	if d.client.Local() && strings.HasSuffix(d.client.URI(), "/session") {
-		return userName(os.Geteuid(), os.Getegid(), true)
-	}
-	return ""
+	return *found, nil
 }
 
 // dacUser is the user and group of QEMU in libvirt's capabilities: <baselabel type='kvm'>+64055:+108</baselabel> of the security model dac.

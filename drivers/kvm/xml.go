@@ -42,6 +42,11 @@ type diskXML struct {
 
 // interfaceXML is one of a domain's network cards.
 type interfaceXML struct {
+	Type   string `xml:"type,attr"`
+	Source struct {
+		Network string `xml:"network,attr"`
+		Bridge  string `xml:"bridge,attr"`
+	} `xml:"source"`
 	MAC struct {
 		Address string `xml:"address,attr"`
 	} `xml:"mac"`

@@ -91,8 +91,8 @@ const olderBy = time.Minute
 // fits looks at whether a machine's disks are what its snapshot was made with.
 func (x *examination) fits(ctx context.Context, f machinery.Finding, v *vm) {
 	for _, disk := range v.disks() {
-		if disposable.Written(disk) {
-			x.Problem(f, "end it; then put the disk back as it was, or make the snapshot anew", "a QEMU writes to %s, so that the snapshot does not fit it any more", disk)
+		if err := disposable.RefuseWritten(disk); err != nil {
+			x.Problem(f, "end that; if it has written to the disk, put the disk back as it was, or make the snapshot anew", "%v", err)
 			return
 		}
 	}

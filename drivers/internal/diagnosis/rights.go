@@ -57,11 +57,13 @@ func Denied(path string) (why, do string) {
 	owner, group := userName(int(s.Uid)), groupName(int(s.Gid))
 	why = fmt.Sprintf("%s belongs to %s, group %s, mode %04o, and this program runs as %s", barrier, owner, group, info.Mode().Perm(), Whoami())
 	need := fs.FileMode(0o040)
-	if info.IsDir() {
-		need = 0o010
-	}
-	if barrier == path && info.IsDir() {
+	switch {
+	case info.Mode()&(fs.ModeSocket|fs.ModeDevice) != 0:
+		need = 0o060
+	case barrier == path && info.IsDir():
 		need = 0o030 // it was to be written to
+	case info.IsDir():
+		need = 0o010
 	}
 	if int(s.Gid) != 0 && info.Mode().Perm()&need == need {
 		return why, fmt.Sprintf("add %s to the group %s (usermod -aG %s %s, then log in again), or run this as %s", Whoami(), group, group, Whoami(), owner)
