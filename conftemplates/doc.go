@@ -21,15 +21,13 @@
 //   - Conditions: == and !=, not, and, or, brackets; the tests "is defined", "is undefined" and "is none", each also with not.
 //   - Filters: default (also called d), join, length (also called count), lower, tojson and trim.
 //
-// One thing is stricter than in Python: what is not among the values is an error where it is written or walked through. Python
-// writes nothing, which is how a mistyped name empties a setting that somebody made. Conditions, "is defined" and default may
-// ask for what is not there.
-//
 // # What a file reads back as
 //
-// Jinja2 knows nothing of YAML: a value with a colon or a quote in it breaks the file, and None becomes a text. [Render] does
-// so too, byte for byte. [RenderYAML], which everything else here uses, writes the same bytes wherever these read back as the
-// value, for any reader of YAML. Where they do not, the value gets quotes, or escapes within the quotes that the
-// template has around it; and none is left empty. So templates hold plain {{ value }}, with quotes around it or without, and
-// render in Python too.
+// Jinja2 knows nothing of YAML: a value with a colon or a quote in it breaks the file, None becomes a text, and a name that is
+// mistyped in the template empties the setting that somebody made. [Render] does all that, byte for byte.
+//
+// [RenderYAML], which everything else here uses, writes the same bytes wherever these read back as the value, for any reader of
+// YAML. Where they do not, the value gets quotes, or escapes within the quotes that the template has around it; and none is left
+// empty. So templates hold plain {{ value }}, with quotes around it or without, and render in Python too. What is not among
+// the values is an error where it is written or walked through; conditions, "is defined" and default may ask for it.
 package conftemplates

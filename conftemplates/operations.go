@@ -34,8 +34,8 @@ var operations = map[string]operation{
 	"lower":     lower,
 	"trim":      trim,
 	"tojson":    toJSON,
-	"defined":   func(_ *renderer, _ site, v any, _ []any) (any, error) { _, is := v.(undefined); return !is, nil },
-	"undefined": func(_ *renderer, _ site, v any, _ []any) (any, error) { _, is := v.(undefined); return is, nil },
+	"defined":   func(_ *renderer, _ site, v any, _ []any) (any, error) { return !isUndefined(v), nil },
+	"undefined": func(_ *renderer, _ site, v any, _ []any) (any, error) { return isUndefined(v), nil },
 	"none":      func(_ *renderer, _ site, v any, _ []any) (any, error) { return v == nil, nil },
 }
 
@@ -51,7 +51,11 @@ func (r *renderer) filters() map[string]exec.FilterFunction {
 			for i := range args {
 				args[i] = params.Args[i+1].Interface()
 			}
-			value, err := op(r, r.sites[params.Args[0].Integer()], in.Interface(), args)
+			value := in.Interface()
+			if instead, lenient := ofUndefined[name]; lenient && !r.strict && isUndefined(value) {
+				return exec.AsValue(instead)
+			}
+			value, err := op(r, r.sites[params.Args[0].Integer()], value, args)
 			if err != nil {
 				return exec.AsValue(err)
 			}
@@ -59,6 +63,14 @@ func (r *renderer) filters() map[string]exec.FilterFunction {
 		}
 	}
 	return set
+}
+
+// ofUndefined is what Python makes of what there is not, where it makes something of it.
+var ofUndefined = map[string]any{"write": "", "each": list{}, "eachPair": list{}, "join": joined{}, "length": 0, "lower": "", "trim": ""}
+
+func isUndefined(value any) bool {
+	_, is := value.(undefined)
+	return is
 }
 
 // plainText is a value as Python writes it, for all that are one text.
@@ -110,7 +122,7 @@ func kindOf(value any) string {
 
 // wrong is the error of a value that cannot be used so. What is not there is the likeliest mistake, a name that is mistyped.
 func wrong(r *renderer, s site, value any, hint, format string, args ...any) error {
-	if _, is := value.(undefined); is {
+	if isUndefined(value) {
 		return r.fail(s.place, "check its spelling, or write | default(...) for a value that need not be there", "there is no value for %s", s.words)
 	}
 	return r.fail(s.place, hint, format, args...)
@@ -167,6 +179,9 @@ func truthOfText(value any) bool {
 
 // equal compares as Python does: True is 1, and None is nothing but None.
 func equal(r *renderer, s site, a, b any) (any, error) {
+	if !r.strict && (isUndefined(a) || isUndefined(b)) {
+		return isUndefined(a) && isUndefined(b), nil
+	}
 	if aMany, bMany := isMany(a), isMany(b); aMany != bMany {
 		_, aOne := plainText(a)
 		if _, bOne := plainText(b); aOne || bOne {
@@ -311,7 +326,7 @@ func walk(r *renderer, s site, value any, of func(pair) any) (any, error) {
 
 // defaultTo is the filter default.
 func defaultTo(_ *renderer, _ site, value any, args []any) (any, error) {
-	if _, is := value.(undefined); is || truth(args[1]) && !truth(value) {
+	if isUndefined(value) || truth(args[1]) && !truth(value) {
 		return args[0], nil
 	}
 	return value, nil

@@ -11,13 +11,12 @@ import (
 )
 
 // Render renders a template as Python's jinja2 does with trim_blocks and lstrip_blocks, byte for byte: None is written as None,
-// texts are written as they are. The file that comes of it is right only if the values fit where the template puts them; see
-// [RenderYAML].
+// texts are written as they are, and what is not among the values is written as nothing. The file that comes of it is right only if
+// the values fit where the template puts them; see [RenderYAML].
 //
-// Nothing is rendered of a template that is not wholly supported, or that asks for a value that there is not: the error is an
-// *[Error] then, with the place in the template.
+// Nothing is rendered of a template that is not wholly supported: the error is an *[Error] then, with the place in the template.
 func Render(template string, values *Values) ([]byte, error) {
-	r, err := run(template, values)
+	r, err := run(template, values, false)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +49,9 @@ func (s segment) python() string {
 // renderer renders one template once.
 type renderer struct {
 	*program
-	out []segment
+	// strict makes what there is not an error where Python writes nothing.
+	strict bool
+	out    []segment
 	// failed is the first error. gonja hands errors on as well, in words of its own.
 	failed error
 }
@@ -58,8 +59,8 @@ type renderer struct {
 // maxOutput is how many bytes a template may write: a file that is longer is not loaded again. Loops in loops write much.
 const maxOutput = 16 << 20
 
-// run renders a template into segments.
-func run(template string, values *Values) (*renderer, error) {
+// run renders a template into segments. Strict makes what is not there an error where it is written or walked through.
+func run(template string, values *Values, strict bool) (*renderer, error) {
 	p, err := parse(template)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func run(template string, values *Values) (*renderer, error) {
 	for _, pair := range converted.(mapping) {
 		known[pair.key] = pair.value
 	}
-	r := &renderer{program: p}
+	r := &renderer{program: p, strict: strict}
 	empty, err := exec.NewTemplate("/", config.New(), loaders.MustNewMemoryLoader(map[string]string{"/": ""}), &exec.Environment{
 		Context: exec.EmptyContext(), Filters: exec.NewFilterSet(r.filters())})
 	if err != nil {

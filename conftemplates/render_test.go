@@ -24,6 +24,7 @@ func TestATemplateRendersAsPythonsJinja2Does(t *testing.T) {
 		"True is 1":                       {"{{ yes == 1 }} {{ not port }} {{ port or 'x' }}", "True False 8000"},
 		"bools can be made lower":         {"{{ yes | lower }}", "true"},
 		"join and tojson":                 {"[{{ tags | join(', ') }}] {{ tags | tojson }}", `[b, a, q"'] ["b", "a", "q\"\u0027"]`},
+		"what there is not":               {"a: {{ nothing }}{% for x in nothing %}b{% endfor %} {{ nothing == interface }} {{ machines.nothing | length }}", "a:  False 0"},
 		"elif":                            {"{% if port == 1 %}1{% elif port == 8000 %}2{% else %}3{% endif %}", "2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,7 +65,7 @@ func TestWhatIsNotSupportedIsAnErrorWithItsPlace(t *testing.T) {
 		{"{{ 'a\\x41' }}", 1, 4},
 		{"{{ machine.ip.x }}", 1, 4},
 	} {
-		_, err := Render(tt.template, values)
+		_, err := RenderYAML(tt.template, values)
 		at, is := errors.AsType[*Error](err)
 		if !is {
 			t.Errorf("%q: got %v", tt.template, err)

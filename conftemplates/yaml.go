@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// RenderYAML is [Render] for a YAML file: each text of the values reads back as that text, wherever the template puts it, and nil
+// RenderYAML is [Render] for a YAML file. What is not among the values is an [Error] where the template writes it. Each text of the values reads back as that text, wherever the template puts it, and nil
 // as nothing. Where the bytes that Python writes read back so, they are the bytes that are written. Otherwise a value has:
 //
 //   - in the place of a whole scalar or of a key, double quotes around it;
@@ -14,7 +14,7 @@ import (
 // Beside other text and without quotes, as in http://{{ ip }}/, and in single quotes and block scalars, some values cannot be
 // written: that is an [Error] which says so.
 func RenderYAML(template string, values *Values) ([]byte, error) {
-	r, err := run(template, values)
+	r, err := run(template, values, true)
 	if err != nil {
 		return nil, err
 	}
