@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -123,16 +123,11 @@ func readForDiagnosis(path string, s *config.Schema, strict bool) (doc *config.D
 		if problems, is := errors.AsType[config.Problems](err); is {
 			return nil, findingsOf(problems), nil
 		}
-		reason := err
-		if e, is := errors.AsType[*os.PathError](err); is {
-			reason = e.Err
-		}
-		return nil, []Finding{{Area: AreaConfiguration, Subject: path, Level: LevelProblem, What: fmt.Sprintf("it cannot be read: %v", reason)}}, nil
+		return nil, []Finding{unread(path, err)}, nil
 	}
 	doc, err = config.Options{Strict: strict, Static: true}.Load(path, s)
 	if doc == nil {
-		// It has been changed since.
-		return nil, []Finding{{Area: AreaConfiguration, Subject: path, Level: LevelProblem, What: fmt.Sprintf("it cannot be read: %v", err)}}, nil
+		return nil, []Finding{unread(path, err)}, nil // it has been changed since
 	}
 	always = findingsOf(doc.Problems())
 	here = slices.DeleteFunc(findingsOf(full.Problems()), func(f Finding) bool { return slices.Contains(always, f) })
@@ -140,6 +135,18 @@ func readForDiagnosis(path string, s *config.Schema, strict bool) (doc *config.D
 		return nil, always, here
 	}
 	return doc, always, here
+}
+
+// unread is about a configuration that cannot be read at all.
+func unread(path string, err error) Finding {
+	f := Finding{Area: AreaConfiguration, Subject: path, Level: LevelProblem, What: fmt.Sprintf("it cannot be read: %v", err)}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.What, f.Do = "there is no such file", "name the right one"
+	case errors.Is(err, fs.ErrPermission):
+		f.What, f.Do = "this user may not read it", "let this user at it and at the directories above it, or run this as another"
+	}
+	return f
 }
 
 // findingsOf are the problems of a file as findings, errors first.
@@ -236,10 +243,10 @@ func LeftoverFindings(runs []Run) []Finding {
 		case run.Problem != "":
 			f.What = cmp.Or(run.Left, "there is a run of it that cannot be told about") + ", and it cannot be cleared up: " + run.Problem
 		case run.Left != "":
-			f.What = "left over, as " + run.Left
+			f.What = "left over: " + run.Left
 			f.Do = "clear it up with \"machinery vm sweep\""
 		case !run.Configured && !run.Held:
-			f.What = fmt.Sprintf("it is %s (process %d) though no machine of this configuration is it, and nobody holds it", run.Status, run.PID)
+			f.What = fmt.Sprintf("it is %s, it is none of this configuration's machines, and nobody holds it", run.Status)
 			f.Do = "if it is none of another configuration's, end it with \"machinery vm sweep --running\""
 		default:
 			continue

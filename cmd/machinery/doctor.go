@@ -154,8 +154,8 @@ func (o *doctorOptions) examine(ctx context.Context, a *app, parts []doctorPart)
 		found, err := machinery.Diagnose(ctx, p.Driver, p.File, options)
 		p.Findings = found
 		if p.File == "" {
-			p.Findings = append(p.Findings, machinery.Finding{Area: machinery.AreaConfiguration, Subject: p.Driver + ".yaml", Level: machinery.LevelWarning,
-				What: "there is no configuration in the current directory, so no machine was looked at", Do: "name one with -c, or write one with \"machinery config init .\""})
+			p.Findings = append([]machinery.Finding{{Area: machinery.AreaConfiguration, Subject: p.Driver + ".yaml", Level: machinery.LevelWarning,
+				What: "it is not in the current directory, so no machine was looked at", Do: "name one with -c, or write one with \"machinery config init .\""}}, found...)
 		}
 		tell(p)
 		if ended = err; err != nil {
@@ -168,7 +168,7 @@ func (o *doctorOptions) examine(ctx context.Context, a *app, parts []doctorPart)
 			return err
 		}
 	} else {
-		fmt.Fprintln(a.out, "\n"+report.text())
+		fmt.Fprintln(a.out, "\n"+report.text(ended == nil))
 	}
 	if ended != nil {
 		return failed(ended)
@@ -179,8 +179,8 @@ func (o *doctorOptions) examine(ctx context.Context, a *app, parts []doctorPart)
 	return nil
 }
 
-// text is the report in one sentence.
-func (r doctorReport) text() string {
+// text is the report in one sentence. all is whether everything was looked at.
+func (r doctorReport) text(all bool) string {
 	var parts []string
 	if r.Problems > 0 {
 		parts = append(parts, counted(r.Problems, "problem"))
@@ -188,7 +188,11 @@ func (r doctorReport) text() string {
 	if r.Warnings > 0 {
 		parts = append(parts, counted(r.Warnings, "warning"))
 	}
-	return cmp.Or(strings.Join(parts, " and "), "no problem") + "."
+	text := cmp.Or(strings.Join(parts, " and "), "no problem")
+	if !all {
+		text += " so far"
+	}
+	return text + "."
 }
 
 // tellPart writes findings for people: by area, one line each, with what to do
@@ -213,7 +217,7 @@ func (a *app) tellPart(p doctorPart) {
 			if f.Area != area {
 				continue
 			}
-			fmt.Fprint(a.out, hanging(fmt.Sprintf("    %-9s", f.Level), oneLine(f.Subject+": "+f.What), a.outTerm.width))
+			fmt.Fprint(a.out, hanging(fmt.Sprintf("    %-9s", f.Level), oneLine(f.Subject+": "+libraryWords.Replace(f.What)), a.outTerm.width))
 			if f.Do != "" {
 				fmt.Fprint(a.out, hanging("             do: ", oneLine(f.Do), a.outTerm.width))
 			}

@@ -75,12 +75,17 @@ type examination struct {
 	d *Machinery
 	// kvm is whether libvirt says that it can run machines with KVM.
 	kvm bool
+	// user is whom libvirt runs machines as; nil if that is not known.
+	user *owner
 	// networks are libvirt's, by name; nil if it has not told.
 	networks map[string]network
 	// machines are the findings about machines, and overlays their disposable disks: they are looked at first and told last.
 	machines []machinery.Finding
 	overlays []diagnosis.Overlay
 }
+
+// owner is a user and a group.
+type owner struct{ uid, gid int }
 
 // network is one of libvirt's.
 type network struct {
@@ -139,6 +144,9 @@ func (x *examination) libvirt(ctx context.Context) {
 	}
 	if text, err := x.d.capabilities(ctx); err == nil {
 		x.kvm = canKVM(text)
+		if uid, gid, is := dacUser(text); is {
+			x.user = &owner{uid, gid}
+		}
 	}
 	x.networks = x.d.networksOf(ctx)
 }

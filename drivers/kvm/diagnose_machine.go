@@ -26,7 +26,7 @@ func (x *examination) domains(ctx context.Context) {
 		if ctx.Err() != nil || v.conf.problem != nil {
 			continue
 		}
-		one := &examination{d: x.d, kvm: x.kvm, networks: x.networks}
+		one := &examination{d: x.d, kvm: x.kvm, user: x.user, networks: x.networks}
 		one.machine(ctx, v)
 		x.machines = append(x.machines, one.Found...)
 		x.overlays = append(x.overlays, one.overlays...)
@@ -111,6 +111,15 @@ func (x *examination) surroundings(f machinery.Finding, domain domainXML) {
 		}
 		if _, err := os.Stat(d.Source.File); errors.Is(err, fs.ErrNotExist) {
 			x.Problem(f, "put it back, or correct the domain with virsh edit", "the file of its disk %s is not there: %s", d.Target.Dev, d.Source.File)
+			continue
+		}
+		if x.user == nil {
+			continue
+		}
+		if dir := diagnosis.Barred(d.Source.File, x.user.uid, x.user.gid); dir != "" {
+			who := userName(x.user.uid, x.user.gid, true)
+			x.Warn(f, fmt.Sprintf("let that user enter it (chmod o+x %s), or move the disk, for instance below /var/lib/libvirt/images", dir),
+				"libvirt runs it as the user %s, who may not enter %s, below which its disk %s is", who, dir, d.Target.Dev)
 		}
 	}
 	for _, card := range domain.Devices.Interfaces {

@@ -176,7 +176,7 @@ func (x *examination) trialFailed(f machinery.Finding, bad func(machinery.Findin
 	case sandboxMissing(said):
 		bad(f, "write sandbox: false in the configuration, or install a QEMU that has its sandbox", "no guest runs in QEMU's sandbox: %v", err)
 	default:
-		bad(f, "", "no guest runs with -accel %s: %v", accel, err)
+		bad(f, "look at what the kernel says (dmesg), or have the machines run with -accel tcg, which is slow", "no guest runs with -accel %s: %v", accel, err)
 	}
 }
 

@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whoami is the effective user of this process, in words.
-func Whoami() string { return userName(os.Geteuid()) }
+// whoami is the effective user of this process, in words: a name alone, such as nobody, may be read as something else.
+func whoami() string { return "the user " + userName(os.Geteuid()) }
 
 func userName(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		return u.Username
 	}
-	return fmt.Sprintf("user %d", uid)
+	return strconv.Itoa(uid)
 }
 
 func groupName(gid int) string {
@@ -55,7 +55,7 @@ func Denied(path string) (why, do string) {
 		return "", ""
 	}
 	owner, group := userName(int(s.Uid)), groupName(int(s.Gid))
-	why = fmt.Sprintf("%s belongs to %s, group %s, mode %04o, and this program runs as %s", barrier, owner, group, info.Mode().Perm(), Whoami())
+	why = fmt.Sprintf("%s belongs to %s, group %s, mode %04o, and this program runs as %s", barrier, owner, group, info.Mode().Perm(), whoami())
 	need := fs.FileMode(0o040)
 	switch {
 	case info.Mode()&(fs.ModeSocket|fs.ModeDevice) != 0:
@@ -66,9 +66,9 @@ func Denied(path string) (why, do string) {
 		need = 0o010
 	}
 	if int(s.Gid) != 0 && info.Mode().Perm()&need == need {
-		return why, fmt.Sprintf("add %s to the group %s (usermod -aG %s %s, then log in again), or run this as %s", Whoami(), group, group, Whoami(), owner)
+		return why, fmt.Sprintf("add %s to the group %s (usermod -aG %s %s, then log in again), or run this as %s", whoami(), group, group, userName(os.Geteuid()), owner)
 	}
-	return why, fmt.Sprintf("run this as %s, or let %s at it (chown, chgrp and chmod)", owner, Whoami())
+	return why, fmt.Sprintf("run this as %s, or let %s at it (chown, chgrp and chmod)", owner, whoami())
 }
 
 // above are the directories above a path, from the root on.
@@ -100,4 +100,33 @@ func OpenToOthers(path string) (why, do string) {
 		return fmt.Sprintf("%s, in which %s is, may be written to by everybody (mode %04o)", filepath.Dir(path), filepath.Base(path), dir.Mode().Perm()), "close it with chmod o-w " + filepath.Dir(path)
 	}
 	return "", ""
+}
+
+// Barred is the directory above a file that a user and group may not enter, as far as owners and modes tell; empty if there is none. Other groups of
+// the user are not known here.
+func Barred(path string, uid, gid int) string {
+	if uid == 0 {
+		return ""
+	}
+	for dir := range above(path) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return "" // it cannot be seen from here
+		}
+		s, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return ""
+		}
+		need := fs.FileMode(0o001)
+		switch {
+		case int(s.Uid) == uid:
+			need = 0o100
+		case int(s.Gid) == gid:
+			need = 0o010
+		}
+		if info.Mode().Perm()&need == 0 {
+			return dir
+		}
+	}
+	return ""
 }

@@ -37,7 +37,7 @@ func (l *List) Tcpdump(ctx context.Context, f machinery.Finding, interfaces []st
 			return
 		case strings.Contains(said, "permission") || strings.Contains(said, "not permitted"):
 			l.Problem(f, "give it the right with: setcap cap_net_raw,cap_net_admin+ep "+f.Subject+"; or run this as root, or write capture: filter-dump",
-				"%s may not record on %s with it: %s", Whoami(), iface, said)
+				"%s may not record on %s with it: %s", whoami(), iface, said)
 		default:
 			l.Problem(f, "", "it cannot record on %s: %s", iface, said)
 		}
