@@ -140,6 +140,9 @@ func (s *scanner) tag(kind pieceKind, end string, start place) error {
 				return nil
 			}
 		}
+		if depth > 0 && strings.HasPrefix(rest, end) {
+			return s.place.errorf("close it before "+end, "a bracket is still open here")
+		}
 		if rest == "" {
 			return start.errorf(`end it with "`+end+`"`, "what begins here is never ended")
 		}
