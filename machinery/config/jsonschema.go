@@ -220,7 +220,11 @@ func (w jsonSchema) scalar(t Type) []object {
 		const port = `(:0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?`
 		return []object{text(`^\s*[Hh][Tt][Tt][Pp][Ss]?://([^\s/?#@]*@)?([^\s/?#@:\[\]]+|\[[^\s/?#@\[\]]+\])` + port + `([/?#]\S*)?\s*$`)}
 	case HypervisorURI:
-		return []object{append(text(`^\s*(/.*|[a-zA-Z][a-zA-Z0-9.-]*(\+(`+strings.Join(transports, "|")+`))?://\S*)\s*$`),
+		var drivers []string
+		for _, name := range hypervisors {
+			drivers = append(drivers, anyCase(name))
+		}
+		return []object{append(text(`^\s*(/.*|(`+strings.Join(drivers, "|")+`)(\+(`+strings.Join(transports, "|")+`))?://\S*)\s*$`),
 			member{"allOf", []object{
 				{{"if", object{{"pattern", `^\s*[Qq][Ee][Mm][Uu][+:]`}}}, {"then", object{{"pattern", `://[^\s/?#]*/(system|session|embed)([?#]\S*)?\s*$`}}}},
 				{{"if", object{{"pattern", `^[^/]*\+(libssh2?|ssh)://`}}}, {"then", object{{"pattern", `://([^\s/?#@]*@)?[^\s/?#@:]`}}}},
