@@ -28,10 +28,14 @@ const noRuntimeDir = "/proc/machineries"
 // what that is restored from, and what is left of runs that are over. It starts no machine, makes no runtime directory and takes no lock. Without a document it
 // looks at what the driver's defaults need. There is nothing that o.Deep adds.
 func Diagnose(ctx context.Context, doc *config.Document, o machinery.DiagnoseOptions) []machinery.Finding {
-	var c Config
-	if doc != nil {
-		c = FromDocument(doc)
+	if doc == nil {
+		return diagnose(ctx, Config{}, o)
 	}
+	return diagnose(ctx, FromDocument(doc), o)
+}
+
+// diagnose is Diagnose for a Config.
+func diagnose(ctx context.Context, c Config, o machinery.DiagnoseOptions) []machinery.Finding {
 	x := &examination{}
 	runtimeDir := x.RuntimeDir(cmp.Or(o.RuntimeDir, c.RuntimeDir, rundir.Default()), "")
 	directories := x.Found

@@ -28,11 +28,15 @@ const noRuntimeDir = "/proc/machineries"
 //
 // With o.Deep, snapshots are unpacked and files whose times are not those in their manifests are read through, and a guest is tried without KVM too.
 func Diagnose(ctx context.Context, doc *config.Document, o machinery.DiagnoseOptions) []machinery.Finding {
-	var c Config
-	if doc != nil {
-		c = FromDocument(doc)
+	if doc == nil {
+		return diagnose(ctx, Config{}, o, false)
 	}
-	x := &examination{deep: o.Deep, configured: doc != nil}
+	return diagnose(ctx, FromDocument(doc), o, true)
+}
+
+// diagnose is Diagnose for a Config, which is the defaults if nothing is configured.
+func diagnose(ctx context.Context, c Config, o machinery.DiagnoseOptions, configured bool) []machinery.Finding {
+	x := &examination{deep: o.Deep, configured: configured}
 	runtimeDir := x.runtime(c, o.RuntimeDir)
 	directories := x.Found
 	x.Found = nil

@@ -1,0 +1,76 @@
+package vmcloak
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Options are what a machine is held against.
+type Options struct {
+	// QEMU is the version of the QEMU that is to run it, such as "7.2.22". Empty if that is not known.
+	QEMU string
+	// Review is what the driver that is to run it says of its arguments and its disk's path, one sentence each; nil if there is none
+	// to ask. Arguments that QEMU itself has not any more are not among those that it gets.
+	Review func(args []string, disk string) []string
+	// Quick leaves a packed snapshot unread but for its beginning. Reading a gigabyte takes some seconds.
+	Quick bool
+}
+
+// placeholder stands for the path of the disk's overlay in the arguments.
+const placeholder = "%DISPOSABLE_DISK_PATH%"
+
+// Check is all that will not work with the machine as it is, one sentence each; nothing if it is well. If ctx ends, the rest is left out.
+func (m *Machine) Check(ctx context.Context, o Options) []string {
+	var found []string
+	if base := filepath.Base(m.Dir); base != m.Name {
+		found = append(found, fmt.Sprintf("its directory is called %q, and its %s says that it is %q: it was renamed or is a copy of another", base, InfoName, m.Name))
+	}
+	owners := strangers(m.InfoPath, m.DiskPath, m.SnapshotPath)
+	for _, owner := range slices.Sorted(maps.Keys(owners)) {
+		found = append(found, fmt.Sprintf("%s belongs to %s, who can change it at any time, and this runs as %s: run it as the owner, or give the files to the user that the sandbox runs as",
+			strings.Join(owners[owner], ", "), owner, me()))
+	}
+	if err := checkDisk(m.DiskPath); err != nil {
+		found = append(found, "the disk cannot be used: "+err.Error())
+	}
+	snapshot, err := examine(ctx, m.SnapshotPath, o.Quick)
+	if err != nil && ctx.Err() == nil {
+		found = append(found, "the snapshot cannot be restored: "+err.Error())
+	}
+	found = append(found, m.versions(o.QEMU, snapshot.machineType)...)
+	gone, left := goneArguments(m.StartArgs)
+	found = append(found, gone...)
+	if o.Review != nil {
+		return append(found, o.Review(left, m.DiskPath)...)
+	}
+	if !slices.ContainsFunc(left, func(arg string) bool { return strings.Contains(arg, placeholder) }) {
+		found = append(found, fmt.Sprintf("no argument has %s in it, so the machine would have no disk or write to its base", placeholder))
+	}
+	return found
+}
+
+// versions is what the QEMU that made the snapshot and the one that is to load it have to do with each other.
+func (m *Machine) versions(installed, saved string) []string {
+	var found []string
+	here, known := parseVersion(installed)
+	if !known {
+		return nil
+	}
+	option, wanted := machineType(m.StartArgs)
+	if by, ok := parseVersion(m.MachineryVersion); ok && by.major != here.major {
+		text := fmt.Sprintf("its snapshot was made by QEMU %s, and QEMU %s is installed, which may not load it", m.MachineryVersion, installed)
+		if !versioned(wanted) {
+			text += fmt.Sprintf(", as %s is another machine in each version", option)
+		}
+		found = append(found, text+"; install that version, or make the snapshot anew if the machine does not start")
+	}
+	if meant := wanted.in(here); versioned(typeName(saved)) && versioned(meant) && string(meant) != saved {
+		found = append(found, fmt.Sprintf("its snapshot is of the machine type %s, and %s is %s in QEMU %s, which does not load it; write \"-M\", %q in %s",
+			saved, option, meant, installed, saved, InfoName))
+	}
+	return found
+}

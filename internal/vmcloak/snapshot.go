@@ -1,0 +1,215 @@
+package vmcloak
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+// A memory snapshot is what QEMU's migrate writes: a magic number and a version, a section with the name of the machine type, the
+// sections with the state, and last a description of them in JSON, with its length before it
+// (https://www.qemu.org/docs/master/devel/migration/main.html#stream-structure).
+const (
+	migrationMagic = "QEVM"
+	streamVersion  = 3
+	// The bytes that begin the sections that are looked at.
+	sectionConfiguration = 0x07
+	sectionDescription   = 0x06
+	// maxTypeName and maxDescription bound those sections. A description of a large machine has some 50 KiB.
+	maxTypeName    = 256
+	maxDescription = 1 << 20
+)
+
+// maxWindow is how much of what was unpacked zstd may need at once, in bytes.
+const maxWindow = 512 << 20
+
+// packings are the ways in which a snapshot can be packed, told by its first bytes and never by its name.
+var packings = []struct {
+	name, magic string
+	open        func(io.Reader) (io.Reader, func(), error)
+}{
+	{"gzip", "\x1f\x8b\x08", func(r io.Reader) (io.Reader, func(), error) {
+		z, err := gzip.NewReader(r)
+		return z, func() {}, err
+	}},
+	{"lz4", "\x04\x22\x4d\x18", func(r io.Reader) (io.Reader, func(), error) { return lz4.NewReader(r), func() {}, nil }},
+	{"zstd", "\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, func(), error) {
+		d, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, nil, err
+		}
+		return d, d.Close, nil
+	}},
+}
+
+// snapshot is what there is to know of a memory snapshot.
+type snapshot struct {
+	// machineType is that of the machine that it was made of; empty if it does not say.
+	machineType string
+}
+
+// examine looks at a memory snapshot: whether it is one, and whether it is whole. With quick, of a packed one only the beginning is
+// read. What was found is returned with the error, too.
+func examine(ctx context.Context, path string, quick bool) (snapshot, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return snapshot{}, err
+	}
+	defer f.Close()
+	found, err := examineFile(ctx, f, quick)
+	if err != nil {
+		err = fmt.Errorf("%s %w", path, err)
+	}
+	return found, err
+}
+
+// examineFile is examine for an open file. Its errors go on after the file's name.
+func examineFile(ctx context.Context, f *os.File, quick bool) (snapshot, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return snapshot{}, fmt.Errorf("cannot be looked at: %w", reason(err))
+	}
+	size := info.Size()
+	if size == 0 {
+		return snapshot{}, errors.New("is empty")
+	}
+	head := make([]byte, 4)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return snapshot{}, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	for _, p := range packings {
+		if !bytes.HasPrefix(head[:n], []byte(p.magic)) {
+			continue
+		}
+		r, closing, err := p.open(bufio.NewReaderSize(interruptible{ctx, f}, 256<<10))
+		if err != nil {
+			return snapshot{}, damaged(p.name, err)
+		}
+		defer closing()
+		found, err := examineStream(r, quick)
+		if bad, is := errors.AsType[*unpackError](err); is {
+			err = damaged(p.name, bad.err)
+		}
+		return found, err
+	}
+	if !strings.HasPrefix(migrationMagic, string(head[:n])) {
+		return snapshot{}, fmt.Errorf("is not a memory snapshot of QEMU: it begins with % x, which is neither a migration stream (QEVM) nor gzip, lz4 or zstd", head[:n])
+	}
+	found, err := examineHead(io.NewSectionReader(f, 0, size))
+	if err != nil {
+		return found, err
+	}
+	end := make([]byte, min(size, maxDescription+5))
+	if _, err := f.ReadAt(end, size-int64(len(end))); err != nil && err != io.EOF {
+		return found, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	return found, whole(end)
+}
+
+// examineStream looks at a snapshot that is being unpacked.
+func examineStream(r io.Reader, quick bool) (snapshot, error) {
+	found, err := examineHead(r)
+	if err != nil || quick {
+		return found, err
+	}
+	end := &tail{}
+	// The wrappers keep io.Copy from handing the work to the reader, whose errors could not be told apart.
+	if _, err := io.CopyBuffer(end, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
+		return found, &unpackError{err}
+	}
+	return found, whole(end.bytes())
+}
+
+// unpackError is an error in unpacking, or in reading what is packed.
+type unpackError struct{ err error }
+
+func (e *unpackError) Error() string { return e.err.Error() }
+
+// damaged is why what is packed cannot be unpacked.
+func damaged(packing string, err error) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return fmt.Errorf("is cut short: %s ends before its end mark", packing)
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return fmt.Errorf("is packed with a window of more than %d MiB, which is not supported (zstd --long=29 or less does it)", maxWindow>>20)
+	}
+	return fmt.Errorf("is damaged: %s: %w", packing, err)
+}
+
+// examineHead looks at how a snapshot begins.
+func examineHead(r io.Reader) (snapshot, error) {
+	const least = len(migrationMagic) + 4 + 1 + 4
+	head, err := io.ReadAll(io.LimitReader(r, int64(least))) // in which the end of what is packed is no error, but one that came too early is
+	switch n := len(head); {
+	case err != nil:
+		return snapshot{}, &unpackError{err}
+	case n == 0:
+		return snapshot{}, errors.New("has nothing in it once it is unpacked")
+	case !strings.HasPrefix(string(head), migrationMagic[:min(n, len(migrationMagic))]):
+		return snapshot{}, fmt.Errorf("is not a memory snapshot of QEMU: what is in it begins with % x", head[:min(n, 8)])
+	case n < least:
+		return snapshot{}, fmt.Errorf("is cut short: a memory snapshot has more than %d bytes", n)
+	}
+	if v := binary.BigEndian.Uint32(head[4:]); v != streamVersion {
+		return snapshot{}, fmt.Errorf("is a migration stream of version %d, and QEMU reads version %d", v, streamVersion)
+	}
+	length := binary.BigEndian.Uint32(head[9:])
+	if head[8] != sectionConfiguration || length == 0 || length > maxTypeName {
+		return snapshot{}, nil // machines before QEMU 2.4 do not say
+	}
+	name, err := io.ReadAll(io.LimitReader(r, int64(length)))
+	switch {
+	case err != nil:
+		return snapshot{}, &unpackError{err}
+	case len(name) < int(length):
+		return snapshot{}, errors.New("is cut short: it ends in the name of the machine type")
+	}
+	return snapshot{machineType: string(name)}, nil
+}
+
+// whole is an error if a snapshot does not end as QEMU ends one.
+func whole(end []byte) error {
+	for at := len(end) - 6; at >= 0; at-- {
+		if end[at] == sectionDescription && end[at+5] == '{' && int(binary.BigEndian.Uint32(end[at+1:])) == len(end)-at-5 {
+			return nil
+		}
+	}
+	return errors.New("is cut short: it does not end with the description of its sections that QEMU writes last")
+}
+
+// tail keeps the end of what is written to it.
+type tail struct{ kept []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.kept = append(t.kept, p...)
+	if extra := len(t.kept) - (maxDescription + 5); extra > maxDescription { // seldom, as it moves what is kept
+		t.kept = append(t.kept[:0], t.kept[extra:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) bytes() []byte { return t.kept[max(0, len(t.kept)-(maxDescription+5)):] }
+
+// interruptible reads until a context ends.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i interruptible) Read(p []byte) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return i.r.Read(p)
+}
