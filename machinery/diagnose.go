@@ -68,8 +68,9 @@ type DiagnoseOptions struct {
 
 // Diagnose looks at an installation: the configuration file at path, and all
 // that the driver of that name needs for it on this host. It changes nothing
-// and leaves nothing. An empty path means no configuration: then it is about
-// what the driver needs in any case.
+// and leaves nothing, but what a driver without a diagnosis of its own makes when
+// it is opened. An empty path means no configuration: then it is about what the
+// driver needs in any case.
 //
 // What is wrong is a Finding. The error is [ErrNotFound] for a driver that is
 // not registered, and [ErrInterrupted], beside what was found until then, if ctx

@@ -152,10 +152,10 @@ func (o *doctorOptions) examine(ctx context.Context, a *app, parts []doctorPart)
 	for _, p := range parts {
 		options := machinery.DiagnoseOptions{Options: machinery.Options{RuntimeDir: o.runtimeDir, Strict: o.strict}, Deep: o.deep}
 		found, err := machinery.Diagnose(ctx, p.Driver, p.File, options)
-		p.Findings = found
+		p.Findings = append([]machinery.Finding{}, found...) // in JSON a list, though it be empty
 		if p.File == "" {
 			p.Findings = append([]machinery.Finding{{Area: machinery.AreaConfiguration, Subject: p.Driver + ".yaml", Level: machinery.LevelWarning,
-				What: "it is not in the current directory, so no machine was looked at", Do: "name one with -c, or write one with \"machinery config init .\""}}, found...)
+				What: "it is not in the current directory, so no machine was looked at", Do: "name one with -c, or write one with \"machinery config init .\""}}, p.Findings...)
 		}
 		tell(p)
 		if ended = err; err != nil {
