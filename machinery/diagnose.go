@@ -64,6 +64,9 @@ type DiagnoseOptions struct {
 	// Deep has files read through that are taken on trust otherwise, which may
 	// take as long as copying them.
 	Deep bool
+	// DumpDir is a directory that memory dumps are to go to: whether files can be
+	// made in it and whether it has room for one of each machine. Empty for none.
+	DumpDir string
 }
 
 // Diagnose looks at an installation: the configuration file at path, and all

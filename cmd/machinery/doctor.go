@@ -18,6 +18,7 @@ import (
 type doctorOptions struct {
 	configs    []string
 	runtimeDir string
+	dumps      string
 	timeout    time.Duration
 	deep       bool
 	strict     bool
@@ -65,6 +66,7 @@ is one.`,
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.configs, "config", "c", nil, "a configuration `file`; can be repeated")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "", "`directory` of what belongs to running machines (default the driver's)")
+	f.StringVar(&o.dumps, "dumps", "", "look also whether this `directory` has room for memory dumps")
 	f.DurationVar(&o.timeout, "timeout", checkTimeout, "give up after this `time`, such as 90s or 5m")
 	f.BoolVar(&o.deep, "deep", false, "read snapshots and changed files through, and try a guest without KVM too")
 	f.BoolVar(&o.strict, "strict", false, "take unknown keys in the configuration for errors")
@@ -150,7 +152,7 @@ func (o *doctorOptions) examine(ctx context.Context, a *app, parts []doctorPart)
 	tell(doctorPart{Findings: append(userFindings(parts), commonFindings(parts)...)})
 	var ended error
 	for _, p := range parts {
-		options := machinery.DiagnoseOptions{Options: machinery.Options{RuntimeDir: o.runtimeDir, Strict: o.strict}, Deep: o.deep}
+		options := machinery.DiagnoseOptions{Options: machinery.Options{RuntimeDir: o.runtimeDir, Strict: o.strict}, Deep: o.deep, DumpDir: o.dumps}
 		found, err := machinery.Diagnose(ctx, p.Driver, p.File, options)
 		p.Findings = append([]machinery.Finding{}, found...) // in JSON a list, though it be empty
 		if p.File == "" {

@@ -88,6 +88,9 @@ func TestTheDoctorSaysWhatToDoAndFailsForAProblemAlone(t *testing.T) {
 	if n := strings.Count(r.out, "nosuch0"); n != 1 {
 		t.Errorf("the interface is named %d times:\n%s", n, r.out)
 	}
+	r = s.doctor("--dumps", "/nowhere/dumps")
+	r.want(t, exitFailed, "stderr")
+	says(t, changing.Replace(r.out), "    problem  /nowhere/dumps: it is not there", " do: make it, or name another directory")
 	report := decode[doctorReport](t, runCLI(t, "doctor", "-c", file, "--json").out)
 	if report.OK || report.Problems != 1 || report.Warnings != 1 || len(report.Parts) != 2 || report.Parts[1].Driver != "qemu" || report.Parts[1].File != file {
 		t.Errorf("%+v", report)

@@ -57,6 +57,9 @@ func diagnose(ctx context.Context, c Config, o machinery.DiagnoseOptions) []mach
 		x.Directory(diagnosis.About(machinery.AreaDirectories, dirs[0], "disposable_copy_dir"), "make it, or name another directory; empty means beside each machine's disks")
 	}
 	x.Overlays("disposable_copy_dir", x.overlays)
+	if o.DumpDir != "" && d.remote == "" {
+		x.Dumps(o.DumpDir, x.memory)
+	}
 	x.network(ctx)
 	if !connected {
 		return x.Found
@@ -86,6 +89,8 @@ type examination struct {
 	// machines are the findings about machines, and overlays their disposable disks: they are looked at first and told last.
 	machines []machinery.Finding
 	overlays []diagnosis.Overlay
+	// memory is how much each has, in bytes.
+	memory []int64
 }
 
 // owner is a user and a group.

@@ -30,6 +30,7 @@ func (x *examination) domains(ctx context.Context) {
 		one.machine(ctx, v)
 		x.machines = append(x.machines, one.Found...)
 		x.overlays = append(x.overlays, one.overlays...)
+		x.memory = append(x.memory, one.memory...)
 	}
 }
 
@@ -56,6 +57,9 @@ func (x *examination) machine(ctx context.Context, v *vm) {
 	case err != nil:
 		x.Failed(f, err, "")
 		return
+	}
+	if domain.Memory.Unit == "KiB" { // as libvirt writes it
+		x.memory = append(x.memory, domain.Memory.Size<<10)
 	}
 	x.surroundings(f, domain)
 	what := x.restoredFrom(ctx, f, v)

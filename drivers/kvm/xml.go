@@ -10,9 +10,13 @@ import (
 
 // domainXML is what the driver reads of a domain's definition.
 type domainXML struct {
-	Type    string `xml:"type,attr"`
-	Name    string `xml:"name"`
-	UUID    string `xml:"uuid"`
+	Type   string `xml:"type,attr"`
+	Name   string `xml:"name"`
+	UUID   string `xml:"uuid"`
+	Memory struct {
+		Unit string `xml:"unit,attr"`
+		Size int64  `xml:",chardata"`
+	} `xml:"memory"`
 	Devices struct {
 		Emulator   string         `xml:"emulator"`
 		Disks      []diskXML      `xml:"disk"`

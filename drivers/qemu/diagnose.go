@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/machineries/machineries/drivers/internal/diagnosis"
@@ -53,6 +54,13 @@ func diagnose(ctx context.Context, c Config, o machinery.DiagnoseOptions, config
 		x.Directory(diagnosis.About(machinery.AreaDirectories, c.DisposableDir, "disposable_copy_dir"), "make it, or name another directory; empty means beside each machine's disk")
 	}
 	x.Overlays("disposable_copy_dir", d.overlaysToBe())
+	if o.DumpDir != "" {
+		var memory []int64
+		for _, v := range d.frame.All() {
+			memory = append(memory, v.memory())
+		}
+		x.Dumps(o.DumpDir, memory)
+	}
 	x.network(ctx)
 	for _, v := range d.frame.All() {
 		if ctx.Err() == nil && v.conf.problem == nil {
@@ -100,6 +108,40 @@ func (d *Machinery) overlaysToBe() []diagnosis.Overlay {
 		list = append(list, diagnosis.Overlay{Dir: filepath.Dir(v.overlays[0]), Most: most})
 	}
 	return list
+}
+
+// memory is how much memory the machine's arguments give it, in bytes; 0 if that is not known.
+func (v *vm) memory() int64 {
+	if v.args == nil {
+		return 0
+	}
+	bytes := int64(128 << 20) // QEMU's default
+	args := v.args.args
+	for i := 0; i+1 < len(args); i++ {
+		if name, is := optionName(args[i]); !is || name != "m" {
+			continue
+		}
+		for at, s := range settings(args[i+1]) {
+			switch {
+			case s.key == "size":
+				bytes = memorySize(s.value)
+			case at == 0 && s.value == "on": // the size may stand first without its key
+				bytes = memorySize(s.key)
+			}
+		}
+	}
+	return bytes
+}
+
+// memorySize is the value of -m: a number of MiB, or of what its suffix says; 0 if it is none.
+func memorySize(text string) int64 {
+	number := strings.TrimRight(text, "bBkKmMgGtT")
+	n, err := strconv.ParseInt(number, 10, 32)
+	unit, known := map[string]int64{"": 1 << 20, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}[strings.ToLower(text[len(number):])]
+	if err != nil || !known || n < 0 {
+		return 0
+	}
+	return n * unit
 }
 
 // programs looks at QEMU's programs and at what machines run with.

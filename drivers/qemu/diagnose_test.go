@@ -300,3 +300,22 @@ func TestAProgramThatIsNoQEMUIsNoTrial(t *testing.T) {
 		}
 	}
 }
+
+func TestTheMemoryOfAMachineIsReadFromItsArguments(t *testing.T) {
+	for line, want := range map[string]int64{
+		"-M q35": 128 << 20, "-m 2048": 2 << 30, "-m 4G": 4 << 30, "--m size=512M,slots=2": 512 << 20, "-m slots=2,size=1g": 1 << 30,
+		"-m 1T": 1 << 40, "-m 4096k": 4 << 20, "-m much": 0, "-m": 128 << 20, "-m 1 -m 2": 2 << 20,
+	} {
+		v := &vm{args: &commandArgs{args: strings.Split(line, " ")}}
+		if got := v.memory(); got != want {
+			t.Errorf("%q: %d, want %d", line, got, want)
+		}
+	}
+	s, _ := sound(t)
+	o := machinery.DiagnoseOptions{Options: machinery.Options{RuntimeDir: s.runtime}, DumpDir: "/nowhere/dumps"}
+	mustFind(t, diagnose(limit(t), s.config, o, true), machinery.LevelProblem, "directories|/nowhere/dumps|", "it is not there")
+	o.DumpDir = s.dir
+	if lines := wrong(diagnose(limit(t), s.config, o, true)); len(lines) != 0 {
+		t.Errorf("found: %q", lines)
+	}
+}

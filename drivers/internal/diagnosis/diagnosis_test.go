@@ -204,6 +204,20 @@ func TestTheRoomForDisposableDisksIsJudgedByWhatMachinesMayWrite(t *testing.T) {
 	}
 }
 
+func TestTheRoomForMemoryDumpsIsJudgedByTheMachinesMemory(t *testing.T) {
+	for free, want := range map[int64]machinery.Level{9: machinery.LevelProblem, 10: machinery.LevelWarning, 14: machinery.LevelWarning, 15: machinery.LevelOK} {
+		var l List
+		l.dumpRoom(About("a", "/d", "k"), free, []int64{5, 10, 0})
+		says(t, only(t, &l), want, "are free")
+	}
+	var l List
+	l.Dumps("/nowhere/dumps", []int64{1})
+	says(t, only(t, &l), machinery.LevelProblem, "it is not there")
+	l = List{}
+	l.Dumps(place(t), []int64{1})
+	says(t, only(t, &l), machinery.LevelOK, "1 bytes together")
+}
+
 func TestBytesAreSaidAsPeopleSayThem(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 bytes", 1023: "1023 bytes", 1024: "1.0 KiB", 10 << 10: "10 KiB", 1<<20 - 1: "1.0 MiB", 1536 << 20: "1.5 GiB", 1 << 62: "4.0 EiB"} {
 		if got := Bytes(n); got != want {

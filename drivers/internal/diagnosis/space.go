@@ -73,6 +73,37 @@ func (l *List) Overlays(key string, overlays []Overlay) {
 	}
 }
 
+// Dumps says whether a directory has room for memory dumps of machines with so many bytes of memory each; 0 is one whose memory is not known.
+func (l *List) Dumps(dir string, memory []int64) {
+	f := About(machinery.AreaDirectories, dir, "")
+	if !l.Directory(f, "make it, or name another directory") {
+		return
+	}
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		l.Warn(f, "", "it cannot be told how much room there is: %v", err)
+		return
+	}
+	l.dumpRoom(f, int64(stat.Bavail)*stat.Bsize, memory)
+}
+
+// dumpRoom is Dumps for a file system with so many free bytes.
+func (l *List) dumpRoom(f machinery.Finding, free int64, memory []int64) {
+	const do = "make room there, or write the dumps elsewhere"
+	var largest, all int64
+	for _, n := range memory {
+		largest, all = max(largest, n), all+n
+	}
+	switch {
+	case free < largest:
+		l.Problem(f, do, "%s are free, and the memory dump of the largest machine has %s", Bytes(free), Bytes(largest))
+	case free < all:
+		l.Warn(f, do, "%s are free, and memory dumps of all machines need %s together", Bytes(free), Bytes(all))
+	default:
+		l.OK(f, "%s are free; memory dumps of all machines need %s together", Bytes(free), Bytes(all))
+	}
+}
+
 // room is Overlays for one file system with so many free bytes.
 func (l *List) room(f machinery.Finding, free int64, most []int64) {
 	const do = "make room there, or have another directory with disposable_copy_dir"
