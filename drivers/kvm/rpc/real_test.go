@@ -88,8 +88,15 @@ func TestARealLibvirtdAnswersAndRefusesWithCodeAndDomain(t *testing.T) {
 	d := start(t)
 	c := client(t, rpc.Options{URI: d.uri()})
 	dom := firstDomain(t, c)
-	if state, _, err := c.State(t.Context(), "ask for one", dom); err != nil || state != int32(libvirt.DomainRunning) {
-		t.Errorf("the state of the test driver's own machine, which runs: %d, %v", state, err)
+	var want [2]int32
+	if err := c.Do(t.Context(), "ask for one by the library", func(l *libvirt.Libvirt) (err error) {
+		want[0], want[1], err = l.DomainGetState(dom, 0)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if state, reason, err := c.State(t.Context(), "ask for one", dom); err != nil || [2]int32{state, reason} != want {
+		t.Errorf("the state is %d, %d, %v; the library says %v", state, reason, err, want)
 	}
 	if _, _, err := c.State(t.Context(), "ask for nobody", libvirt.Domain{Name: "nobody", UUID: libvirt.UUID{1}, ID: -1}); !rpc.IsCode(err, libvirt.ErrNoDomain) {
 		t.Errorf("the state of nobody: %v", err)
