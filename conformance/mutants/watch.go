@@ -5,6 +5,7 @@ package mutants
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/machineries/machineries/drivers/qemu"
@@ -18,15 +19,14 @@ func follows(name string, watch func(inner *qemu.Machinery, ctx context.Context,
 	}, breaks...)
 }
 
-// filtered passes on those events of a right watch that pass says. With a
-// buffer, those that do not fit into it are lost; if open is set the channel is
-// never closed.
-func filtered(inner *qemu.Machinery, ctx context.Context, name string, buffer int, open bool, pass func(number int, e machinery.Event) bool) (<-chan machinery.Event, error) {
+// filtered passes on those events of a right watch that pass says. If open is set
+// the channel is never closed.
+func filtered(inner *qemu.Machinery, ctx context.Context, name string, open bool, pass func(number int, e machinery.Event) bool) (<-chan machinery.Event, error) {
 	from, err := inner.Watch(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	to := make(chan machinery.Event, buffer)
+	to := make(chan machinery.Event)
 	go func() {
 		if !open {
 			defer close(to)
@@ -35,13 +35,6 @@ func filtered(inner *qemu.Machinery, ctx context.Context, name string, buffer in
 		for e := range from {
 			number++
 			if !pass(number, e) {
-				continue
-			}
-			if buffer > 0 {
-				select {
-				case to <- e:
-				default: // full: the reader is slow, and loses it
-				}
 				continue
 			}
 			select {
@@ -59,22 +52,20 @@ func all(int, machinery.Event) bool { return true }
 func watchMutants() []Mutant {
 	return []Mutant{
 		follows("tells of changes alone", func(inner *qemu.Machinery, ctx context.Context, name string) (<-chan machinery.Event, error) {
-			return filtered(inner, ctx, name, 0, false, func(number int, _ machinery.Event) bool { return number > 1 })
+			return filtered(inner, ctx, name, false, func(number int, _ machinery.Event) bool { return number > 1 })
 		}, "MM-WATCH-001", "MM-WATCH-003", "MM-WATCH-006"),
 		follows("tells of a machine once", func(inner *qemu.Machinery, ctx context.Context, name string) (<-chan machinery.Event, error) {
-			return filtered(inner, ctx, name, 0, false, func(number int, _ machinery.Event) bool { return number == 1 })
+			return filtered(inner, ctx, name, false, func(number int, _ machinery.Event) bool { return number == 1 })
 		}, "MM-WATCH-002", "MM-WATCH-003", "MM-WATCH-006"),
 		follows("does not tell that a machine went off", func(inner *qemu.Machinery, ctx context.Context, name string) (<-chan machinery.Event, error) {
-			return filtered(inner, ctx, name, 0, false, func(number int, e machinery.Event) bool {
+			return filtered(inner, ctx, name, false, func(number int, e machinery.Event) bool {
 				return number == 1 || e.Status.State != machinery.StatePoweroff
 			})
 		}, "MM-WATCH-002", "MM-WATCH-003", "MM-WATCH-006"),
-		follows("drops the latest status if the reader is slow", func(inner *qemu.Machinery, ctx context.Context, name string) (<-chan machinery.Event, error) {
-			return filtered(inner, ctx, name, 1, false, all)
-		}, "MM-WATCH-004"),
+		dropsForSlowReaders(),
 		startsWaitForReaders(),
 		follows("leaves the channel of a watch open", func(inner *qemu.Machinery, ctx context.Context, name string) (<-chan machinery.Event, error) {
-			return filtered(inner, ctx, name, 0, true, all)
+			return filtered(inner, ctx, name, true, all)
 		}, "MM-WATCH-005"),
 		ownMachinesOnly(),
 		follows("watches machines that do not exist", func(inner *qemu.Machinery, ctx context.Context, name string) (<-chan machinery.Event, error) {
@@ -85,6 +76,44 @@ func watchMutants() []Mutant {
 			return events, err
 		}, "MM-WATCH-007"),
 	}
+}
+
+// dropsForSlowReaders tells nothing more to a reader that has not taken the first event when the machine is started.
+func dropsForSlowReaders() Mutant {
+	return wrap("drops the latest status if the reader is slow", func(inner *qemu.Machinery) machinery.Machinery {
+		var to chan machinery.Event
+		var lost atomic.Bool
+		return &broken{Machinery: inner,
+			watch: func(ctx context.Context, name string) (<-chan machinery.Event, error) {
+				from, err := inner.Watch(ctx, name)
+				if err != nil {
+					return nil, err
+				}
+				to = make(chan machinery.Event, 1)
+				to <- <-from
+				go func() {
+					defer close(to)
+					for e := range from {
+						if lost.Load() {
+							continue
+						}
+						select {
+						case to <- e:
+						case <-ctx.Done():
+							return
+						}
+					}
+				}()
+				return to, nil
+			},
+			restoreStart: func(ctx context.Context, name string) error {
+				if len(to) > 0 {
+					lost.Store(true)
+				}
+				return inner.RestoreStart(ctx, name)
+			},
+		}
+	}, "MM-WATCH-004")
 }
 
 // startsWaitForReaders hands each change to every reader before it goes on.
@@ -127,7 +156,7 @@ func startsWaitForReaders() Mutant {
 // ownMachinesOnly tells of changes only while this driver holds the machine.
 func ownMachinesOnly() Mutant {
 	return follows("watches only the machines that it holds", func(inner *qemu.Machinery, ctx context.Context, name string) (<-chan machinery.Event, error) {
-		return filtered(inner, ctx, name, 0, false, func(number int, _ machinery.Event) bool {
+		return filtered(inner, ctx, name, false, func(number int, _ machinery.Event) bool {
 			_, err := inner.Monitor(ctx, name)
 			return number == 1 || err == nil
 		})
