@@ -116,3 +116,29 @@ func platformBare(ctx context.Context, driver string, o machinery.Options) (mach
 func platformVM(a *app) []*cobra.Command {
 	return []*cobra.Command{exampleCommand(a), vmSnapshotCommand(a)}
 }
+
+// platformReview is what a driver says of a machine's arguments for QEMU and its disk, one sentence each, given what its
+// configuration allows all machines; nil if it says nothing.
+func platformReview(driver string, allowed []string) func(args []string, disk string) []string {
+	if driver != "qemu" {
+		return nil
+	}
+	return func(args []string, disk string) []string {
+		var found []string
+		if err := qemu.CheckArgs(args, disk); err != nil {
+			all := []error{err}
+			if several, is := err.(interface{ Unwrap() []error }); is {
+				all = several.Unwrap()
+			}
+			for _, err := range all {
+				found = append(found, err.Error())
+			}
+		}
+		for _, r := range qemu.ReviewArgs(args) {
+			if !slices.ContainsFunc(allowed, r.AllowedBy) {
+				found = append(found, fmt.Sprintf("argument %q needs your word: %s; if that is meant, add %q to allow_arguments of the machine", r.Argument, r.Risk, r.Allow))
+			}
+		}
+		return found
+	}
+}

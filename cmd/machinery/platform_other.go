@@ -29,3 +29,5 @@ func platformBare(context.Context, string, machinery.Options) (machinery.Machine
 }
 
 func platformVM(*app) []*cobra.Command { return nil }
+
+func platformReview(string, []string) func([]string, string) []string { return nil }

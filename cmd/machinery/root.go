@@ -16,7 +16,7 @@ func newRoot(a *app) *cobra.Command {
 and drives the machines of one.`,
 		Example: `  machinery conformance run --driver qemu --lab fake
   machinery vm start -c qemu.yaml win10_1`,
-	}, conformanceCommand(a), vmCommand(a), configCommand(a), doctorCommand(a), fakeCommand(a), driversCommand(a), versionCommand(a))
+	}, conformanceCommand(a), vmCommand(a), machineCommand(a), configCommand(a), doctorCommand(a), fakeCommand(a), driversCommand(a), versionCommand(a))
 	root.Version = versionText()
 	root.SetVersionTemplate("{{.Version}}\n")
 	needsCommand := root.RunE

@@ -60,16 +60,16 @@ func unallowed(args, allowed []string, place string) error {
 	}
 	var problems []error
 	for _, r := range ReviewArgs(args) {
-		if !slices.ContainsFunc(allowed, r.allowedBy) {
+		if !slices.ContainsFunc(allowed, r.AllowedBy) {
 			problems = append(problems, fmt.Errorf("argument %q needs your word: %s; if that is meant, add %q to allow_arguments of the machine%s", r.Argument, r.Risk, r.Allow, place))
 		}
 	}
 	return fault.Join(problems)
 }
 
-// allowedBy is whether an entry of AllowArguments allows the argument: "-netdev" allows every -netdev, "-netdev user" every one of
+// AllowedBy is whether an entry of AllowArguments allows the argument: "-netdev" allows every -netdev, "-netdev user" every one of
 // that type, "-netdev user hostfwd" only that setting.
-func (r ArgumentRisk) allowedBy(entry string) bool {
+func (r ArgumentRisk) AllowedBy(entry string) bool {
 	if entry == allowAll {
 		return true
 	}

@@ -26,8 +26,8 @@ const placeholder = "%DISPOSABLE_DISK_PATH%"
 // Check is all that will not work with the machine as it is, one sentence each; nothing if it is well. If ctx ends, the rest is left out.
 func (m *Machine) Check(ctx context.Context, o Options) []string {
 	var found []string
-	if base := filepath.Base(m.Dir); base != m.Name {
-		found = append(found, fmt.Sprintf("its directory is called %q, and its %s says that it is %q: it was renamed or is a copy of another", base, InfoName, m.Name))
+	if text := m.Renamed(); text != "" {
+		found = append(found, text)
 	}
 	owners := strangers(m.InfoPath, m.DiskPath, m.SnapshotPath)
 	for _, owner := range slices.Sorted(maps.Keys(owners)) {
@@ -39,7 +39,7 @@ func (m *Machine) Check(ctx context.Context, o Options) []string {
 	}
 	snapshot, err := examine(ctx, m.SnapshotPath, o.Quick)
 	if err != nil && ctx.Err() == nil {
-		found = append(found, "the snapshot cannot be restored: "+err.Error())
+		found = append(found, "the snapshot is not what QEMU could restore whole: "+err.Error())
 	}
 	found = append(found, m.versions(o.QEMU, snapshot.machineType)...)
 	gone, left := goneArguments(m.StartArgs)
@@ -51,6 +51,15 @@ func (m *Machine) Check(ctx context.Context, o Options) []string {
 		found = append(found, fmt.Sprintf("no argument has %s in it, so the machine would have no disk or write to its base", placeholder))
 	}
 	return found
+}
+
+// Renamed is what Check says of a machine whose directory has another name than it; empty for one that has the same.
+func (m *Machine) Renamed() string {
+	base := filepath.Base(m.Dir)
+	if base == m.Name {
+		return ""
+	}
+	return fmt.Sprintf("its directory is called %q, and its %s says that it is %q: it was renamed or is a copy of another", base, InfoName, m.Name)
 }
 
 // versions is what the QEMU that made the snapshot and the one that is to load it have to do with each other.

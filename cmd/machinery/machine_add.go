@@ -1,0 +1,147 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/machineries/machineries/machinery/config"
+	"github.com/machineries/machineries/machinery/config/edit"
+)
+
+// machineAddCommand is "machinery machine add".
+func machineAddCommand(a *app) *cobra.Command {
+	var o machineOptions
+	cmd := &cobra.Command{
+		Use:   "add -c FILE NAME KEY=VALUE...",
+		Short: "Adds a machine to a configuration.",
+		Long: `Adds a machine to a configuration file, after those that are there and laid out
+like them. The keys are those of the driver ("machinery config schema DRIVER
+--reference" explains them). A list is written tags=a,b or tags=a tags=b; no
+value at all is written tags=.
+
+Everything is checked before anything is written, and all that is wrong is said
+at once. Files and interfaces have to be there, unless --static is given.
+
+Exit status: 0 if the machine was added, 1 if not, 2 for wrong usage.`,
+		Example: `  machinery machine add -c kvm.yaml win10_2 label=win10_2 ip=192.168.122.102 \
+    platform=windows os_version=10 architecture=amd64 tags=office,dotnet`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, s, err := editable(cmd, o.config, o.driver)
+			switch {
+			case err != nil:
+				return err
+			case len(args) == 0:
+				return usage(cmd, "name the machine to add, and its values")
+			case strings.Contains(args[0], "="):
+				return usage(cmd, "name the machine before its values; %q has a \"=\"", args[0])
+			}
+			settings, err := parseSettings(cmd, s.fields, args[1:])
+			if err != nil {
+				return err
+			}
+			name := args[0]
+			if err := edit.Update(o.config, d.Schema, func(f *edit.File) error { return s.addMachine(f, name, settings, o.static) }); err != nil {
+				return failed(err)
+			}
+			fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("%s: added to %s\n", oneLine(name), oneLine(o.config))))
+			return nil
+		},
+	}
+	o.flags(cmd)
+	o.staticFlag(cmd)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		_, s, err := editable(cmd, o.config, o.driver)
+		if err != nil || len(args) == 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var keys []string
+		for _, key := range s.keys() {
+			if !slices.ContainsFunc(args[1:], func(arg string) bool { return strings.HasPrefix(arg, key+"=") }) {
+				keys = append(keys, key+"=")
+			}
+		}
+		return keys, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+	return cmd
+}
+
+// parseSettings reads the values of a machine from a command line: key=value, and section.key=value for those in a section or in a
+// mapping.
+func parseSettings(cmd *cobra.Command, fields []config.Field, args []string) ([]edit.Setting, error) {
+	var settings []edit.Setting
+	for _, arg := range args {
+		path, text, is := strings.Cut(arg, "=")
+		if !is {
+			return nil, usage(cmd, "%q is no value; write key=value", arg)
+		}
+		if err := setValue(cmd, fields, &settings, path, strings.Split(path, "."), text); err != nil {
+			return nil, err
+		}
+	}
+	return settings, nil
+}
+
+// setValue puts one value where its path leads to.
+func setValue(cmd *cobra.Command, fields []config.Field, settings *[]edit.Setting, path string, keys []string, text string) error {
+	i := slices.IndexFunc(fields, func(f config.Field) bool { return f.Key == keys[0] })
+	if i < 0 {
+		known := make([]string, len(fields))
+		for i, f := range fields {
+			known[i] = f.Key
+		}
+		return usage(cmd, "a machine has no key %q; %s", path, meant(keys[0], known))
+	}
+	at := slices.IndexFunc(*settings, func(s edit.Setting) bool { return s.Key == keys[0] })
+	if at < 0 {
+		at = len(*settings)
+		*settings = append(*settings, edit.Setting{Key: keys[0]})
+	} else if (*settings)[at].Value == nil {
+		return usage(cmd, "%s is given twice, and once without a value", keys[0])
+	}
+	have := &(*settings)[at].Value
+	if len(keys) == 1 && text == "" {
+		if *have != nil {
+			return usage(cmd, "%s is given twice, and once without a value", path)
+		}
+		return nil
+	}
+	switch t := fields[i].Type.(type) {
+	case config.Section:
+		if len(keys) == 1 {
+			return usage(cmd, "%s is a section; write %s.KEY=VALUE", path, path)
+		}
+		inner, _ := (*have).([]edit.Setting)
+		err := setValue(cmd, t.Fields, &inner, path, keys[1:], text)
+		*have = inner
+		return err
+	case config.Dict:
+		if len(keys) == 1 {
+			return usage(cmd, "%s holds names with values; write %s.NAME=VALUE", path, path)
+		}
+		pairs, _ := (*have).([]config.Pair)
+		*have = append(pairs, config.Pair{Key: strings.Join(keys[1:], "."), Value: text})
+		return nil
+	case config.DictList:
+		return usage(cmd, "%s is a list of sections, which cannot be given here; add it to the file in an editor", path)
+	case config.List:
+		if len(keys) > 1 {
+			break
+		}
+		list, _ := (*have).([]string)
+		*have = append(list, strings.Split(text, ",")...)
+		return nil
+	default:
+		if len(keys) > 1 {
+			break
+		}
+		if *have != nil {
+			return usage(cmd, "%s is given twice", path)
+		}
+		*have = text
+		return nil
+	}
+	return usage(cmd, "there is nothing below %s; write %s=VALUE", keys[0], keys[0])
+}
