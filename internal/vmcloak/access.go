@@ -18,7 +18,7 @@ func openRegular(path string) (*os.File, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, denied(path, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("there is no such file")}
+		return nil, fmt.Errorf("%s: there is no such file", path)
 	case err != nil:
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func denied(path string, err error) error {
 	if !is {
 		return fmt.Errorf("%s cannot be read by %s: %w", path, me(), reason(err))
 	}
-	return fmt.Errorf("%s cannot be read: %s belongs to %s (mode %04o), and this runs as %s; run it as %[3]s, or let %[5]s read it (chown, chgrp or chmod): %w",
+	return fmt.Errorf("%s cannot be read: %s belongs to %s, mode %04o, and this runs as %s; run it as %[3]s, or let %[5]s read it (chown, chgrp or chmod): %w",
 		path, barrier, userName(int(s.Uid)), info.Mode().Perm(), me(), reason(err))
 }
 
