@@ -35,5 +35,10 @@ func Args(iface, address string, exclude []netip.AddrPort) ([]string, error) {
 	return []string{"-n", "-U", "--immediate-mode", "-s", fmt.Sprint(pcap.MaxPacket), "-i", iface, "-w", "-", "--", filter}, nil
 }
 
-// Ready is whether what tcpdump has said on its standard error tells that it records. It says so when its filter is in place.
-func Ready(said string) bool { return strings.Contains(said, "listening on ") }
+// Ready is whether what tcpdump has said on its standard error tells that it records. It says so when its filter is in place, in a line
+// that ends with the length of a snapshot in bytes and that it writes in four pieces (4.99.3). The whole line has to be there: who takes
+// the first pieces for an answer and goes away, the pipe with him, has tcpdump die of a broken pipe at the next.
+func Ready(said string) bool {
+	_, rest, found := strings.Cut(said, "listening on ")
+	return found && strings.Contains(rest, " bytes")
+}
