@@ -1,7 +1,9 @@
 package config
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"regexp"
 	"strings"
 
@@ -99,6 +101,11 @@ func (s *source) syntaxProblem(err error) *Diagnostic {
 			}
 		}
 	}
+	if mark.Line > len(s.lines) && strings.Contains(le.Message, "did not find expected node content") {
+		if open := s.openAtEnd(); open != nil {
+			le, mark, context = open, open.Mark, open.ContextMark
+		}
+	}
 	line := min(max(mark.Line, 1), len(s.lines)) // the end of the text is a line further than its last
 	if at, col := s.unclosedQuote(line); at > 0 && !strings.Contains(le.ContextMsg, "quoted scalar") {
 		return s.problem(at, col, "the quote that opens here is not closed on this line", "add the closing quote at the end of the text")
@@ -130,6 +137,20 @@ func (s *source) syntaxProblem(err error) *Diagnostic {
 		}
 	}
 	return s.problem(line, mark.Column, "the file is not YAML here: "+le.Message, "")
+}
+
+// openAtEnd is the parser's error about the innermost bracket that is open where the file ends, or nil. Where a value would have to
+// follow the parser misses that, and does not say what it was in; so it is given one.
+func (s *source) openAtEnd() *yaml.LoadError {
+	loader, err := yaml.NewLoader(io.MultiReader(bytes.NewReader(s.data), strings.NewReader("\n0\n")))
+	for err == nil {
+		err = loader.Load(new(yaml.Node))
+	}
+	le, is := errors.AsType[*yaml.LoadError](err)
+	if !is || le.ContextMark.Line == 0 || le.ContextMark.Line > len(s.lines) {
+		return nil
+	}
+	return le
 }
 
 // gluedColon is the line, at or right above the given one, that looks like "key:value", or 0. YAML takes it for a text that
