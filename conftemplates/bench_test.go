@@ -20,9 +20,10 @@ func BenchmarkRenderDocumentWithTwoThousandMachines(b *testing.B) {
 		for key, value := range example.(*Values).All() {
 			m.Set(key, value)
 		}
-		for _, key := range []string{"qcow2_path", "snapshot_path", "ip"} {
+		for _, key := range []string{"qcow2_path", "snapshot_path"} {
 			m.Set(key, fmt.Sprintf("/srv/%s/%d", key, i))
 		}
+		m.Set("ip", fmt.Sprintf("10.0.%d.%d", i/250, i%250))
 		many.Set(fmt.Sprintf("win10_%d", i), m)
 	}
 	source, err := RenderYAML(qemu.Template, values.Set("machines", many))

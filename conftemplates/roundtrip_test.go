@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -117,6 +118,8 @@ func (g *generator) value(f config.Field) (*yaml.Node, any) {
 		}
 	case config.MACAddress:
 		value = strings.ToLower(text)
+	case config.IPAddress:
+		value = netip.MustParseAddr(text).String()
 	}
 	return g.scalar(text), value
 }
@@ -135,6 +138,8 @@ func (g *generator) plain(f config.Field) string {
 		}
 	case config.MACAddress:
 		return fmt.Sprintf("52:54:%02d:%02d:%02x:%02X", g.made/3600%60, g.made/60%60, g.made%60, g.IntN(256))
+	case config.IPAddress:
+		return fmt.Sprintf(pick(g.Rand, "10.%d.%d.%d", "2001:DB8:0::%d:%d:%d", "1::0:%d:%d:%d"), g.made/250/250%250, g.made/250%250, g.made%250)
 	case config.NetworkInterface:
 		return fmt.Sprintf("br%d", g.IntN(100))
 	case config.HypervisorURI:

@@ -43,7 +43,7 @@ var schema = &config.Schema{
 		{Key: "tcpdump", Optional: true, AllowEmpty: true, Default: DefaultTcpdump, Type: config.FilePath{},
 			Doc: "The path of tcpdump. It is used if capture says so."},
 		{Key: "machines", Doc: "The machines, by name.", Type: config.Machines{
-			Example: "example1",
+			Example: "example2",
 			Unique:  []string{"label", "ip"},
 			Fields:  machineFields,
 		}},
@@ -53,7 +53,7 @@ var schema = &config.Schema{
 var machineFields = []config.Field{
 	{Key: "label", Example: "win10_1", Type: config.String{},
 		Doc: "The name of the machine's domain in libvirt."},
-	{Key: "ip", Example: "192.168.122.101", Type: config.String{},
+	{Key: "ip", Example: "192.168.122.101", Type: config.IPAddress{},
 		Doc: "The address at which the guest answers."},
 	{Key: "platform", Example: "windows", Type: config.String{ToLower: true},
 		Doc: "The guest's operating system."},

@@ -68,7 +68,7 @@ var machineFields = []config.Field{
 		Doc: "The memory snapshot that belongs to the disk: raw, or compressed with gzip, lz4 or zstd."},
 	{Key: "machineinfo_path", Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/machineinfo.json", Type: config.FilePath{Readable: true},
 		Doc: "A JSON file with the arguments for QEMU in machine.start_args; %DISPOSABLE_DISK_PATH% in them stands for the disposable disk."},
-	{Key: "ip", Example: "192.168.30.101", Type: config.String{},
+	{Key: "ip", Example: "192.168.30.101", Type: config.IPAddress{},
 		Doc: "The address at which the guest answers."},
 	{Key: "mac_address", Optional: true, AllowEmpty: true, Type: config.MACAddress{ToLower: true},
 		Doc: "The address of the guest's network card."},

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"regexp"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,6 +69,9 @@ func (t IPAddress) read(text string, _ *host) (any, *fault) {
 	return addr.String(), nil
 }
 
+// hostName matches what can be nothing but a host's name.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9-]*[G-Zg-z][A-Za-z0-9.-]*$`)
+
 // ipHint guesses what was meant by a text that is not an IP address.
 func ipHint(text string) string {
 	if p, err := netip.ParsePrefix(text); err == nil {
@@ -77,14 +80,18 @@ func ipHint(text string) string {
 	if ap, err := netip.ParseAddrPort(text); err == nil {
 		return "write it without the port: " + ap.Addr().String()
 	}
+	const unresolved = "host names are not resolved here; write the address itself, such as 192.168.30.101"
 	parts := strings.Split(text, ".")
-	if len(parts) != 4 {
+	switch {
+	case hostName.MatchString(text):
+		return unresolved
+	case len(parts) != 4:
 		return "write four numbers from 0 to 255 with dots between them, such as 192.168.30.101"
 	}
 	for i, part := range parts {
 		n, err := strconv.ParseUint(part, 10, 64)
 		if err != nil {
-			return "host names are not resolved here; write the address itself, such as 192.168.30.101"
+			return unresolved
 		}
 		if n > 255 {
 			return fmt.Sprintf("each of the four numbers is at most 255, and %s is more", part)

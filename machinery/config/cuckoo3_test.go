@@ -42,6 +42,7 @@ var cuckoo3 = map[string]func(t *testing.T, dir string){
 	"a key is unknown":                                      warned("kvm", "agentport: 1", "agent_port", 8000, `did you mean "agent_port"?`),
 	"a machine's name is a number":                          nameIs("1", "1"),
 	"a key stands twice":                                    refused("kvm", "ip: 192.0.2.1\n    ip: 192.0.2.2", "this key is already on line"),
+	"an address is no IP address":                           refused("kvm", "ip: win10.example.org", "is not an IP address"),
 	"two machines have the same address":                    twice("kvm", "ip: 192.0.2.1", "is already the ip of machines.a (line"),
 	"two machines have the same disk":                       twice("qemu", "qcow2_path: FILE|qcow2_path: LINK", "the qcow2_path of machines.a (line"),
 	"two machines of libvirt have the same MAC address":     twice("kvm", "mac_address: 52:54:00:12:34:56", ""),

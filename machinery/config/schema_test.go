@@ -30,7 +30,7 @@ func qemuSchema() *Schema {
 				{Key: "qcow2_path", Doc: "The machine's disk.", Type: FilePath{Readable: true}, Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/disk.qcow2"},
 				{Key: "snapshot_path", Doc: "The machine's memory snapshot.", Type: FilePath{Readable: true}, Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/memory.snapshot"},
 				{Key: "machineinfo_path", Doc: "The machine's QEMU arguments.", Type: FilePath{Readable: true}, Example: "/home/cuckoo/.vmcloak/vms/qemu/win10_1/machineinfo.json"},
-				{Key: "ip", Doc: "The machine's address.", Type: String{}, Example: "192.168.30.101"},
+				{Key: "ip", Doc: "The machine's address.", Type: IPAddress{}, Example: "192.168.30.101"},
 				{Key: "mac_address", Doc: "The address of its network card.", Type: MACAddress{ToLower: true}, Optional: true, AllowEmpty: true},
 			}, machineTail...),
 		}},
@@ -46,7 +46,7 @@ func kvmSchema() *Schema {
 			Unique:  []string{"label", "ip"},
 			Fields: []Field{
 				{Key: "label", Doc: "The domain's name.", Type: String{}, Example: "win10_1"},
-				{Key: "ip", Doc: "The machine's address.", Type: String{}, Example: "192.168.122.101"},
+				{Key: "ip", Doc: "The machine's address.", Type: IPAddress{}, Example: "192.168.122.101"},
 				{Key: "platform", Type: String{ToLower: true}, Example: "windows"},
 				{Key: "os_version", Type: String{}, Example: "10"},
 				{Key: "mac_address", Type: MACAddress{ToLower: true}, Optional: true, AllowEmpty: true},
