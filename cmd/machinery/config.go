@@ -76,6 +76,9 @@ func driverOf(cmd *cobra.Command, path, named string) (machinery.Driver, error) 
 	if err := isFile(path); err != nil {
 		return d, failed(err)
 	}
-	return d, usage(cmd, "the name of %s should tell the driver, and there is no driver %q; --driver says which to use: %s",
-		path, name, strings.Join(driverNames(), ", "))
+	how := "--driver says which to use"
+	if cmd.Flags().Lookup("driver") == nil {
+		how = "name the one to use"
+	}
+	return d, usage(cmd, "the name of %s should tell the driver, and there is no driver %q; %s: %s", path, name, how, strings.Join(driverNames(), ", "))
 }

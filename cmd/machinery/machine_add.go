@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,8 +23,10 @@ like them. The keys are those of the driver ("machinery config schema DRIVER
 --reference" explains them). A list is written tags=a,b or tags=a tags=b; no
 value at all is written tags=.
 
-Everything is checked before anything is written, and all that is wrong is said
-at once. Files and interfaces have to be there, unless --static is given.
+The machine is checked before anything is written, and all that is wrong with it
+is said at once. Files and interfaces that the driver wants to be there have to
+be, unless --static is given. That the rest of the file has mistakes is told,
+and is no hindrance.
 
 Exit status: 0 if the machine was added, 1 if not, 2 for wrong usage.`,
 		Example: `  machinery machine add -c kvm.yaml win10_2 label=win10_2 ip=192.168.122.102 \
@@ -47,6 +50,11 @@ Exit status: 0 if the machine was added, 1 if not, 2 for wrong usage.`,
 				return failed(err)
 			}
 			fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("%s: added to %s\n", oneLine(name), oneLine(o.config))))
+			// The file has the machine now; what else is wrong is no failure of this command.
+			_, err = config.Options{Static: true}.Load(o.config, d.Schema)
+			if problems, _ := errors.AsType[config.Problems](err); len(problems.Errors()) > 0 {
+				a.say("machinery: ", fmt.Sprintf("other things in %s are wrong; \"machinery config check %s\" tells them", oneLine(o.config), shellQuote(o.config)))
+			}
 			return nil
 		},
 	}

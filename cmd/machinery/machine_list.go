@@ -21,7 +21,10 @@ func machineListCommand(a *app) *cobra.Command {
 It asks no hypervisor and looks at no other file: "vm list" tells what runs, and
 "config check" what is wrong with the file. With --json it has all values of
 each machine, with the defaults of keys that the file does not have; those that
-are sensitive are not shown.`,
+are sensitive are not shown.
+
+Exit status: 0 if nothing is wrong with the file, 1 if something is or it cannot
+be read, 2 for wrong usage.`,
 		Example: "  machinery machine list -c qemu.yaml\n  machinery machine list -c qemu.yaml --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,7 +45,10 @@ are sensitive are not shown.`,
 				for _, m := range doc.Machines() {
 					list = append(list, shownValue{key: m.Name, value: shownValues(m.Values, s.fields)})
 				}
-				return a.writeJSON(list)
+				if err := a.writeJSON(list); err != nil {
+					return err
+				}
+				return unusable(problems)
 			}
 			w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "NAME\tLINE\tSYSTEM\tADDRESS\tTAGS")
@@ -54,12 +60,23 @@ are sensitive are not shown.`,
 				}
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", oneLine(m.Name), m.Position().Line, oneLine(system), oneLine(s.text(m, "ip")), oneLine(tags))
 			}
-			return w.Flush()
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			return unusable(problems)
 		},
 	}
 	o.flags(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "write JSON")
 	return cmd
+}
+
+// unusable is the failure of a command that has told what is wrong with a file; nil if nothing is.
+func unusable(problems config.Problems) error {
+	if len(problems.Errors()) == 0 {
+		return nil
+	}
+	return &failure{status: exitFailed}
 }
 
 // machineNames are the names of the machines in a configuration file, for a shell to complete; none if it cannot be read.

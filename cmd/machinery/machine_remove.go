@@ -24,7 +24,8 @@ them. Their disks, snapshots and other files are not touched.
 
 A machine that runs, or that a program holds, stays: without its configuration
 it could not be stopped by its name any more. With --force the driver is not
-asked, and it is removed all the same. If one cannot be removed, none is.
+asked, and it is removed all the same. If one cannot be removed, none is. A file
+whose last machine is gone cannot be used until another is added.
 
 Exit status: 0 if all were removed, 1 if none was, 2 for wrong usage.`,
 		Example: "  machinery machine remove -c qemu.yaml win10_1 win10_2\n  machinery machine remove -c kvm.yaml --force win10_1",
@@ -65,6 +66,9 @@ Exit status: 0 if all were removed, 1 if none was, 2 for wrong usage.`,
 			}
 			for _, name := range names {
 				fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("%s: removed from %s\n", oneLine(name), oneLine(o.config))))
+			}
+			if len(names) == len(known) {
+				a.say("machinery: ", fmt.Sprintf("%s has no machine any more, and cannot be used until one is added, with \"machinery machine add\"", oneLine(o.config)))
 			}
 			return nil
 		},

@@ -124,7 +124,8 @@ func TestAnImportCanBeRepeatedAndTakenBack(t *testing.T) {
 		t.Errorf("a second time it says %q, want %q; the file is now\n%s", again.out, want, readFile(t, path))
 	}
 	removed := runCLI(t, "machine", "remove", "-c", path, "--runtime-dir", filepath.Join(vms, "run"), "win10_1", "win10_2", "win10_1")
-	removed.want(t, 0, "stderr")
+	removed.want(t, 0, "")
+	says(t, removed.err, "has no machine any more")
 	says(t, removed.out, "win10_1: removed from "+path, "win10_2: removed from "+path)
 	if diff := cmp.Diff(before, readFile(t, path)); diff != "" {
 		t.Errorf("-before +now:\n%s", diff)
@@ -253,6 +254,24 @@ func TestAddTellsAllThatIsWrongAndWritesNothing(t *testing.T) {
 	says(t, twice.err, path+`:6:3: the machine "new" is here already`)
 }
 
+func TestWhatElseIsWrongWithAFileIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kvm.yaml")
+	if err := os.WriteFile(path, []byte("interface: lo\nmachines:\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := runCLI(t, "machine", "add", "-c", path, "m", "label=m", "ip=10.1.0.1", "platform=linux", "os_version=12", "architecture=amd64", "tags=")
+	r.want(t, 0, "")
+	if want := "config check " + path; !strings.Contains(strings.Join(strings.Fields(r.err), " "), want) {
+		t.Errorf("a file without a dsn: %s", r.err)
+	}
+	runCLI(t, "machine", "list", "-c", path).want(t, exitFailed, "")
+	r = runCLI(t, "machine", "remove", "--force", "-c", path, "m")
+	r.want(t, 0, "")
+	if !strings.Contains(r.err, "no machine any more") {
+		t.Errorf("the last machine: %s", r.err)
+	}
+}
+
 func TestMachineListHasTheMachinesOfTheFile(t *testing.T) {
 	needDriver(t, "kvm")
 	path := configFile(t, "kvm.yaml", kvmFile)
@@ -314,7 +333,7 @@ func TestWithoutItsDriverAMachineIsRemovedByForceAlone(t *testing.T) {
 	r := runCLI(t, "machine", "remove", "-c", path, "win10_1")
 	r.want(t, exitFailed, "stdout")
 	says(t, r.err, "/nowhere/socket", "if you know that it is off, say --force")
-	runCLI(t, "machine", "remove", "-c", path, "--force", "win10_1").want(t, 0, "stderr")
+	runCLI(t, "machine", "remove", "-c", path, "--force", "win10_1").want(t, 0, "")
 	if text := readFile(t, path); strings.Contains(text, "win10_1") {
 		t.Errorf("it is still there:\n%s", text)
 	}
@@ -363,7 +382,7 @@ func TestAnImportedMachineRunsOnTheHostsQEMU(t *testing.T) {
 	}
 	path := filepath.Join(made, "qemu.yaml")
 	text := readFile(t, path)
-	runCLI(t, "machine", "remove", "-c", path, "--runtime-dir", filepath.Join(dir, "run"), "example1").want(t, 0, "stderr")
+	runCLI(t, "machine", "remove", "-c", path, "--runtime-dir", filepath.Join(dir, "run"), "example1").want(t, 0, "")
 	r := runCLI(t, "machine", "import", "-c", path, vm)
 	r.want(t, 0, "stderr")
 	at := []string{"win10_1", "-c", path, "--runtime-dir", filepath.Join(dir, "run")}

@@ -94,7 +94,7 @@ func TestWrongUsageGivesOneLineThatHelpsAndStatus2(t *testing.T) {
 		{[]string{"doctor", "qmeu"}, []string{`no driver "qmeu"`, `did you mean "qemu"?`}},
 		{[]string{"doctor", "qemu", "kvm"}, []string{"one driver at most"}},
 		{[]string{"doctor"}, []string{"no kvm.yaml and no qemu.yaml in the current directory", "-c"}},
-		{[]string{"doctor", "-c", "/etc/passwd"}, []string{`/etc/passwd`, `no driver "passwd"`, "--driver"}},
+		{[]string{"doctor", "-c", "/etc/passwd"}, []string{`/etc/passwd`, `no driver "passwd"`, "name the one to use: "}},
 		{[]string{"doctor", "qemu", "--timeout", "0s"}, []string{"--timeout"}},
 		{[]string{"fake", "virtualbox"}, []string{`there is no command "machinery fake virtualbox"`, "qemu"}},
 	} {

@@ -200,6 +200,11 @@ func (t HypervisorURI) read(text string, _ *host) (any, *fault) {
 	case strings.ContainsAny(text, " \t\n\x00"):
 		return nil, faultf(form, "%s holds white space", show(text))
 	}
+	if _, has := u.User.Password(); has {
+		f := faultf("remove it; libvirt knows who you are by a key (keyfile=PATH behind a ?, or an agent) or a certificate", "a URI must not hold a password, which every message about the hypervisor would show")
+		f.secret = true
+		return nil, f
+	}
 	driver, transport, remote := strings.Cut(u.Scheme, "+")
 	switch {
 	case !slices.Contains(hypervisors, driver):

@@ -303,7 +303,9 @@ func (c *checker) scalar(t scalar, f Field, at *yaml.Node, path string) (any, bo
 	if flt == nil {
 		return data, true
 	}
-	if f.Sensitive || c.source.hides(node) {
+	if flt.secret {
+		c.source.hide(node)
+	} else if f.Sensitive || c.source.hides(node) {
 		// The problem would show the value.
 		flt = &fault{problem: "this is not " + t.Describe() + " that can be used; the value is sensitive and not shown", warning: flt.warning}
 	}

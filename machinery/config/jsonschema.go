@@ -226,6 +226,7 @@ func (w jsonSchema) scalar(t Type) []object {
 		}
 		return []object{append(text(`^\s*(/.*|(`+strings.Join(drivers, "|")+`)(\+(`+strings.Join(transports, "|")+`))?://\S*)\s*$`),
 			member{"allOf", []object{
+				{{"not", object{{"pattern", `^[^/]*://[^/?#@]*:[^/?#@]*@`}}}},
 				{{"if", object{{"pattern", `^\s*[Qq][Ee][Mm][Uu][+:]`}}}, {"then", object{{"pattern", `://[^\s/?#]*/(system|session|embed)([?#]\S*)?\s*$`}}}},
 				{{"if", object{{"pattern", `^[^/]*\+(libssh2?|ssh)://`}}}, {"then", object{{"pattern", `://([^\s/?#@]*@)?[^\s/?#@:]`}}}},
 			}})}

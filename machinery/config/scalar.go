@@ -20,6 +20,7 @@ type scalar interface {
 type fault struct {
 	problem, hint string
 	warning       bool
+	secret        bool // the value must not be shown, nor the lines that it is on
 }
 
 func faultf(hint, format string, args ...any) *fault {

@@ -118,6 +118,16 @@ func gluedName(key string) string {
 	return name
 }
 
+// hide hides the lines of a URI with a password, up to the "@" behind that.
+func (s *source) hide(n *yaml.Node) {
+	for line := n.Line; line <= len(s.lines); line++ {
+		s.hidden[line] = true
+		if strings.Contains(s.lines[line-1], "@") {
+			return
+		}
+	}
+}
+
 // hides tells whether a node's text is the value of a sensitive key, or may hold one.
 func (s *source) hides(n *yaml.Node) bool {
 	return s.secret[n] || n.Kind == scalarKind && slices.ContainsFunc(s.sensitive, func(k string) bool { return strings.Contains(n.Value, k) })

@@ -104,7 +104,7 @@ type IPAddress struct {
 }
 
 // HypervisorURI is a libvirt connection URI, such as qemu:///system or qemu+ssh://user@host/system, or the path of a socket that libvirt listens
-// on, such as /run/libvirt/libvirt-sock.
+// on, such as /run/libvirt/libvirt-sock. One with a password is refused: it is in too many messages to be kept secret.
 type HypervisorURI struct{}
 
 // HTTPUrl is an absolute URL with scheme http or https.
