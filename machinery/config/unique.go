@@ -36,7 +36,11 @@ func (c *checker) unique(keys []string, sections []*Values, enter func(i int)) {
 				problem = fmt.Sprintf("%s is the same as %s, the %s of %s (line %d)", shown,
 					show(fmt.Sprint(other.vals[key].data)), key, other.path, deref(other.vals[key].node).Line)
 			}
-			c.report(val.node, joinPath(s.path, key), fault{problem: problem, hint: "each needs a value of its own"})
+			at, hint := val.node, "each needs a value of its own"
+			if deref(val.node) == deref(other.vals[key].node) { // by "*" or "<<"; the value's line is not the one to blame
+				at, hint = firstNode(s.keyNode, s.node), "it takes over what stands there; give it a value of its own"
+			}
+			c.report(at, joinPath(s.path, key), fault{problem: problem, hint: hint})
 		}
 	}
 }
