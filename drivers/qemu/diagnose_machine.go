@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
+	"github.com/machineries/machineries/internal/vmstate"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -33,8 +33,8 @@ func (x *examination) machine(ctx context.Context, v *vm) {
 	}
 	if v.problem() == nil {
 		x.fits(ctx, f, v)
-		if x.deep && ctx.Err() == nil {
-			x.unpacks(ctx, f, v)
+		if ctx.Err() == nil {
+			x.whole(ctx, f, v)
 		}
 	}
 	if ctx.Err() != nil {
@@ -149,30 +149,15 @@ func (x *examination) savedBy(ctx context.Context, f machinery.Finding, m *Manif
 	}
 }
 
-// unpacks reads a packed snapshot to its end, where its checksum is.
-func (x *examination) unpacks(ctx context.Context, f machinery.Finding, v *vm) {
-	file, packed, err := openSnapshot(v.conf.Snapshot)
+// whole looks at whether a snapshot is one that QEMU has written to its end. A packed one is read through for that only if much is
+// asked for.
+func (x *examination) whole(ctx context.Context, f machinery.Finding, v *vm) {
+	file, _, err := openSnapshot(v.conf.Snapshot)
 	if err != nil {
 		return // was said
 	}
 	defer file.Close()
-	if packed.open == nil {
-		return
+	if _, err := vmstate.Examine(ctx, file, !x.deep); err != nil && ctx.Err() == nil {
+		x.Problem(f, "put a whole one there, or make it anew", "the snapshot %s %v", v.conf.Snapshot, err)
 	}
-	if err := unpack(io.Discard, bounded{ctx, file}, packed); err != nil && ctx.Err() == nil {
-		x.Problem(f, "put a whole one there, or make it anew", "the snapshot %s cannot be restored: %v", v.conf.Snapshot, err)
-	}
-}
-
-// bounded reads until a context ends.
-type bounded struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u bounded) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }

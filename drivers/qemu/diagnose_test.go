@@ -53,7 +53,7 @@ func sound(t *testing.T) (*site, *MachineConfig) {
 	s := newSite(t)
 	s.script("echo 'QEMU emulator version 7.2.22'\n")
 	s.config.QEMUImg = s.config.QEMU
-	m := s.add("vm", append(bootSector(), make([]byte, 1<<20-512)...), []byte(migrationMagic+"…"))
+	m := s.add("vm", append(bootSector(), make([]byte, 1<<20-512)...), []byte(migrationMagic+"\x00\x00\x00\x03\x07\x00\x00\x00\x03q35\x00\x06\x00\x00\x00\x02{}"))
 	m.IP, m.Interface = "127.0.0.1", "lo"
 	return s, m
 }
@@ -117,6 +117,9 @@ func TestEachFaultOfAnInstallationIsFoundWithWhatToDo(t *testing.T) {
 			machinery.LevelProblem, []string{"machines|vm|", "the disk cannot be used", "no such file", "correct its path"}},
 		"no snapshot": {func(t *testing.T, _ *site, m *MachineConfig) { must(t, os.Remove(m.Snapshot)) },
 			machinery.LevelProblem, []string{"machines|vm|", "the snapshot cannot be used", "no such file"}},
+		"a snapshot that is cut short": {func(t *testing.T, _ *site, m *MachineConfig) {
+			must(t, os.WriteFile(m.Snapshot, []byte(migrationMagic+"\x00\x00\x00\x03\x07\x00\x00\x00\x03q35 and so on"), 0o600))
+		}, machinery.LevelProblem, []string{"machines|vm|", "/snapshot is cut short", "make it anew"}},
 		"a snapshot that is none": {func(t *testing.T, _ *site, m *MachineConfig) {
 			must(t, os.WriteFile(m.Snapshot, []byte("hello"), 0o600))
 		},

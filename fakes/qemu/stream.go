@@ -18,12 +18,14 @@ import (
 //	"ram" section:    flags, block name and size, then ramFill bytes that stand for pages
 //	"guest" section:  length, run state, the guest model's state, CRC-32 of the payload
 //	end marker
+//	description:      of the sections, in JSON with its length before it, as QEMU writes last
 const (
 	streamMagic   = 0x5145564d // "QEVM"
 	streamVersion = 3
 	sectionEOF    = 0
 	sectionStart  = 1
 	sectionFull   = 4
+	sectionDesc   = 6
 	sectionConfig = 7
 	ramFlagSize   = 4
 
@@ -78,8 +80,13 @@ func (s *saved) tail() []byte {
 	b = be.AppendUint32(b, uint32(len(payload)))
 	b = append(b, payload...)
 	b = be.AppendUint32(b, crc32.ChecksumIEEE(payload))
-	return append(b, sectionEOF)
+	b = append(b, sectionEOF, sectionDesc)
+	b = be.AppendUint32(b, uint32(len(description)))
+	return append(b, description...)
 }
+
+// description is what a state ends with. Nobody has to read it: QEMU skips it, and does not miss it.
+const description = `{"page_size": 4096, "devices": [{"name": "guest", "instance_id": 0, "vmsd_name": "", "version": 1}]}`
 
 // loadError is a stream that cannot be loaded: what QEMU says on stderr, line by
 // line.
@@ -190,5 +197,8 @@ func (s *saved) readGuest(read func(int) []byte, short *bool) error {
 	}
 	s.status = string(payload[1 : 1+payload[0]])
 	s.guest = bytes.Clone(payload[1+payload[0]:])
+	if read(1)[0] == sectionDesc {
+		read(int(min(be.Uint32(read(4)), maxState)))
+	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/machineries/machineries/internal/vmstate"
 )
 
 // Options are what a machine is held against.
@@ -41,7 +43,7 @@ func (m *Machine) Check(ctx context.Context, o Options) []string {
 	if err != nil && ctx.Err() == nil {
 		found = append(found, "the snapshot is not what QEMU could restore whole: "+err.Error())
 	}
-	found = append(found, m.versions(o.QEMU, snapshot.machineType)...)
+	found = append(found, m.versions(o.QEMU, snapshot.MachineType)...)
 	gone, left := goneArguments(m.StartArgs)
 	found = append(found, gone...)
 	if o.Review != nil {
@@ -82,4 +84,18 @@ func (m *Machine) versions(installed, saved string) []string {
 			saved, option, meant, installed, saved, InfoName))
 	}
 	return found
+}
+
+// examine looks at a memory snapshot. What was found is returned with the error, too.
+func examine(ctx context.Context, path string, quick bool) (vmstate.Stream, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return vmstate.Stream{}, err
+	}
+	defer f.Close()
+	found, err := vmstate.Examine(ctx, f, quick)
+	if err != nil {
+		err = fmt.Errorf("%s %w", path, err)
+	}
+	return found, err
 }

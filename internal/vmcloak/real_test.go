@@ -48,8 +48,8 @@ func TestWhatTheHostsQEMUWritesIsWholeAndABytesLessIsNot(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if want := string(name.in(here)); found.machineType != want {
-			t.Errorf("the snapshot is of %q, want %q", found.machineType, want)
+		if want := string(name.in(here)); found.MachineType != want {
+			t.Errorf("the snapshot is of %q, want %q", found.MachineType, want)
 		}
 		data, err := os.ReadFile(path)
 		if err != nil {

@@ -1,4 +1,6 @@
-package vmcloak
+// Package vmstate looks at what QEMU's migrate writes, such as the memory snapshots of machines, packed or not: whether a file is one,
+// and whether it is whole.
+package vmstate
 
 import (
 	"bufio"
@@ -8,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -52,41 +55,27 @@ var packings = []struct {
 	}},
 }
 
-// snapshot is what there is to know of a memory snapshot.
-type snapshot struct {
-	// machineType is that of the machine that it was made of; empty if it does not say.
-	machineType string
+// Stream is what there is to know of a memory snapshot.
+type Stream struct {
+	// MachineType is that of the machine that it was made of; empty if it does not say.
+	MachineType string
 }
 
-// examine looks at a memory snapshot: whether it is one, and whether it is whole. With quick, of a packed one only the beginning is
-// read. What was found is returned with the error, too.
-func examine(ctx context.Context, path string, quick bool) (snapshot, error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return snapshot{}, err
-	}
-	defer f.Close()
-	found, err := examineFile(ctx, f, quick)
-	if err != nil {
-		err = fmt.Errorf("%s %w", path, err)
-	}
-	return found, err
-}
-
-// examineFile is examine for an open file. Its errors go on after the file's name.
-func examineFile(ctx context.Context, f *os.File, quick bool) (snapshot, error) {
+// Examine looks at a memory snapshot: whether it is one, and whether it is whole. With quick, of a packed one only the beginning is
+// read. What was found is returned with the error, too, whose text goes on after the file's name ("is empty").
+func Examine(ctx context.Context, f *os.File, quick bool) (Stream, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return snapshot{}, fmt.Errorf("cannot be looked at: %w", reason(err))
+		return Stream{}, fmt.Errorf("cannot be looked at: %w", reason(err))
 	}
 	size := info.Size()
 	if size == 0 {
-		return snapshot{}, errors.New("is empty")
+		return Stream{}, errors.New("is empty")
 	}
 	head := make([]byte, 4)
 	n, err := f.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
-		return snapshot{}, fmt.Errorf("cannot be read: %w", reason(err))
+		return Stream{}, fmt.Errorf("cannot be read: %w", reason(err))
 	}
 	for _, p := range packings {
 		if !bytes.HasPrefix(head[:n], []byte(p.magic)) {
@@ -94,7 +83,7 @@ func examineFile(ctx context.Context, f *os.File, quick bool) (snapshot, error) 
 		}
 		r, closing, err := p.open(bufio.NewReaderSize(interruptible{ctx, f}, 256<<10))
 		if err != nil {
-			return snapshot{}, damaged(p.name, err)
+			return Stream{}, damaged(p.name, err)
 		}
 		defer closing()
 		found, err := examineStream(r, quick)
@@ -104,7 +93,7 @@ func examineFile(ctx context.Context, f *os.File, quick bool) (snapshot, error) 
 		return found, err
 	}
 	if !strings.HasPrefix(migrationMagic, string(head[:n])) {
-		return snapshot{}, fmt.Errorf("is not a memory snapshot of QEMU: it begins with % x, which is neither a migration stream (QEVM) nor gzip, lz4 or zstd", head[:n])
+		return Stream{}, fmt.Errorf("is not a memory snapshot of QEMU: it begins with % x, which is neither a migration stream (QEVM) nor gzip, lz4 or zstd", head[:n])
 	}
 	found, err := examineHead(io.NewSectionReader(f, 0, size))
 	if err != nil {
@@ -118,7 +107,7 @@ func examineFile(ctx context.Context, f *os.File, quick bool) (snapshot, error) 
 }
 
 // examineStream looks at a snapshot that is being unpacked.
-func examineStream(r io.Reader, quick bool) (snapshot, error) {
+func examineStream(r io.Reader, quick bool) (Stream, error) {
 	found, err := examineHead(r)
 	if err != nil || quick {
 		return found, err
@@ -148,34 +137,34 @@ func damaged(packing string, err error) error {
 }
 
 // examineHead looks at how a snapshot begins.
-func examineHead(r io.Reader) (snapshot, error) {
+func examineHead(r io.Reader) (Stream, error) {
 	const least = len(migrationMagic) + 4 + 1 + 4
 	head, err := io.ReadAll(io.LimitReader(r, int64(least))) // in which the end of what is packed is no error, but one that came too early is
 	switch n := len(head); {
 	case err != nil:
-		return snapshot{}, &unpackError{err}
+		return Stream{}, &unpackError{err}
 	case n == 0:
-		return snapshot{}, errors.New("has nothing in it once it is unpacked")
+		return Stream{}, errors.New("has nothing in it once it is unpacked")
 	case !strings.HasPrefix(string(head), migrationMagic[:min(n, len(migrationMagic))]):
-		return snapshot{}, fmt.Errorf("is not a memory snapshot of QEMU: what is in it begins with % x", head[:min(n, 8)])
+		return Stream{}, fmt.Errorf("is not a memory snapshot of QEMU: what is in it begins with % x", head[:min(n, 8)])
 	case n < least:
-		return snapshot{}, fmt.Errorf("is cut short: a memory snapshot has more than %d bytes", n)
+		return Stream{}, fmt.Errorf("is cut short: a memory snapshot has more than %d bytes", n)
 	}
 	if v := binary.BigEndian.Uint32(head[4:]); v != streamVersion {
-		return snapshot{}, fmt.Errorf("is a migration stream of version %d, and QEMU reads version %d", v, streamVersion)
+		return Stream{}, fmt.Errorf("is a migration stream of version %d, and QEMU reads version %d", v, streamVersion)
 	}
 	length := binary.BigEndian.Uint32(head[9:])
 	if head[8] != sectionConfiguration || length == 0 || length > maxTypeName {
-		return snapshot{}, nil // machines before QEMU 2.4 do not say
+		return Stream{}, nil // machines before QEMU 2.4 do not say
 	}
 	name, err := io.ReadAll(io.LimitReader(r, int64(length)))
 	switch {
 	case err != nil:
-		return snapshot{}, &unpackError{err}
+		return Stream{}, &unpackError{err}
 	case len(name) < int(length):
-		return snapshot{}, errors.New("is cut short: it ends in the name of the machine type")
+		return Stream{}, errors.New("is cut short: it ends in the name of the machine type")
 	}
-	return snapshot{machineType: string(name)}, nil
+	return Stream{MachineType: string(name)}, nil
 }
 
 // whole is an error if a snapshot does not end as QEMU ends one.
@@ -212,4 +201,12 @@ func (i interruptible) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return i.r.Read(p)
+}
+
+// reason is an error without the name of the file, which is said already.
+func reason(err error) error {
+	if e, is := errors.AsType[*fs.PathError](err); is {
+		return e.Err
+	}
+	return err
 }
