@@ -144,6 +144,8 @@ func (t HTTPUrl) read(text string, _ *host) (any, *fault) {
 	const form = "write it as https://host/path or http://host:port/path"
 	u, err := url.Parse(text)
 	switch {
+	case err != nil && password.MatchString(text): // the reason would show a part of it
+		return nil, faultf(form, "%s is not a URL", show(text))
 	case err != nil:
 		return nil, faultf(form, "%s is not a URL: %s", show(text), urlReason(err))
 	case !strings.Contains(text, "://"):
@@ -193,17 +195,16 @@ func (t HypervisorURI) read(text string, _ *host) (any, *fault) {
 	}
 	u, err := url.Parse(text)
 	switch {
+	case err != nil && password.MatchString(text), err == nil && hasPassword(u):
+		f := faultf("remove it; libvirt knows who you are by a key (keyfile=PATH behind a ?, or an agent) or a certificate", "a URI must not hold a password, which every message about the hypervisor would show")
+		f.secret = true
+		return nil, f
 	case err != nil:
 		return nil, faultf(form, "%s is not a hypervisor URI: %s", show(text), urlReason(err))
 	case !strings.Contains(text, "://") || !uriScheme.MatchString(u.Scheme):
 		return nil, faultf(form, "%s is not a hypervisor URI", show(text))
 	case strings.ContainsAny(text, " \t\n\x00"):
 		return nil, faultf(form, "%s holds white space", show(text))
-	}
-	if _, has := u.User.Password(); has {
-		f := faultf("remove it; libvirt knows who you are by a key (keyfile=PATH behind a ?, or an agent) or a certificate", "a URI must not hold a password, which every message about the hypervisor would show")
-		f.secret = true
-		return nil, f
 	}
 	driver, transport, remote := strings.Cut(u.Scheme, "+")
 	switch {
@@ -224,4 +225,9 @@ func (t HypervisorURI) read(text string, _ *host) (any, *fault) {
 		return nil, faultf(hint, "%s names neither /system nor /session after the host", show(text))
 	}
 	return text, nil
+}
+
+func hasPassword(u *url.URL) bool {
+	_, has := u.User.Password()
+	return has
 }

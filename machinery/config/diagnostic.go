@@ -66,7 +66,7 @@ func (d Diagnostic) String() string {
 		b.WriteString("warning: ")
 	}
 	if d.Path != "" {
-		b.WriteString(d.Path)
+		b.WriteString(withoutPassword(d.Path))
 		b.WriteString(": ")
 	}
 	b.WriteString(d.Problem)

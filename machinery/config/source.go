@@ -123,9 +123,10 @@ func (s *source) position(n *yaml.Node) Position {
 	return Position{File: s.name, Line: n.Line, Column: n.Column}
 }
 
-// illustrate gives a problem the text of its line.
+// illustrate gives a problem the text of its line, unless that may not be shown, and takes passwords out of its own.
 func (s *source) illustrate(d *Diagnostic) {
-	if d.Line < 1 || d.Line > len(s.lines) || s.hidden[d.Line] {
+	d.Problem, d.Hint = withoutPassword(d.Problem), withoutPassword(d.Hint)
+	if d.Line < 1 || d.Line > len(s.lines) || s.hidden[d.Line] || password.MatchString(s.lines[d.Line-1]) {
 		return
 	}
 	// Only the part that is shown is looked at closely: a file of one long line may have a problem in each of its words.

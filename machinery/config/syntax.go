@@ -47,15 +47,29 @@ var rephrased = []struct {
 		`write the text in single quotes, where a backslash is itself, or write \\`, atMark},
 	{"invalid Unicode character escape", "", "the backslash in this double-quoted text begins no character's code",
 		`write the text in single quotes, where a backslash is itself, or write \\`, atMark},
-	{"did not find expected hexdecimal number", "", "the backslash in this double-quoted text begins a code that lacks digits",
+	{"did not find expected hex", "", "the backslash in this double-quoted text begins a code that lacks digits",
 		`write the text in single quotes, where a backslash is itself, or write \\`, atMark},
 	{"exceeded max depth", "", "the file is nested deeper here than any configuration is", "check brackets and indentation up to here", atMark},
 	{"did not find expected node content", "", "a value is missing before this", "remove this, or put the text it belongs to in quotes", atMark},
 	{"unknown anchor", "", `no value before this one is named with "&", so "*" has nothing to refer to`,
 		`if "*" belongs to the text, put the whole text in quotes`, atMark},
+	{"mapping keys are not allowed", "", `a key ("? ") cannot begin here`, "put the value in quotes", atMark},
+	{"incompatible YAML document", "", "this asks for a version of YAML other than 1.1, which is what is read here", "remove the line", atMark},
+	{"undefined tag handle", "", `the "!" here begins a tag, which YAML cannot read`, tagHint, atMark},
+	{"document-end marker", "", `nothing can follow "...", which ends a YAML document`, `remove it, or put the whole text in quotes`, atMark},
+	{"comment without preceding whitespace", "", `there is no space before the "#" of this comment`,
+		"put one there; if it belongs to the text, put the whole text in quotes", atMark},
+	{"", "document-end marker", `nothing can follow "...", which ends a YAML document`, `remove it, or put the whole text in quotes`, atMark},
+	{"", "directive", `a line that begins with "%" is an instruction to the YAML parser, and it does not understand this one`, "remove the line", atContext},
+	{"", "a tag", `the "!" here begins a tag, which YAML cannot read`, tagHint, atContext},
+	{"", "an anchor", `the "&" here gives no name to anything`, `if "&" belongs to the text, put the whole text in quotes`, atContext},
+	{"", "an alias", `the "*" here refers to nothing`, `if "*" belongs to the text, put the whole text in quotes`, atContext},
+	{"", "block scalar", `this cannot follow the "|" or ">" that begins a text of several lines`, "begin the text on the next line, indented; or put it in quotes", atMark},
 	{"expected <document start>", "", "this cannot follow what stands above it",
 		`the file must consist of keys with values ("key: value"); it is not an INI file with [sections] and "="`, atMark},
 }
+
+const tagHint = "remove it, as a value needs none; if it belongs to the text, put the whole text in quotes"
 
 // where is the place that a message is about: the parser's own place is often only where it noticed.
 type where int
@@ -79,7 +93,7 @@ var given = []struct {
 
 var (
 	keyLine    = regexp.MustCompile(`^\s*(- +)?["']?[\w.-]+["']?\s*:(\s|$)`)
-	gluedKey   = regexp.MustCompile(`^(\s*)([\w-]+):([^\s:/\\][^:]*|/[^/][^:]*)$`)
+	gluedKey   = regexp.MustCompile(`^(\s*)([\w-]+):([^\s:/\\][^:]*|/[^/][^:]*|[a-z][a-z0-9+.-]*://.*)$`)
 	openedText = regexp.MustCompile(`^\s*(- +)?(?:["']?[\w.-]+["']?\s*:\s+)?(["'])`)
 )
 

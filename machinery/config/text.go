@@ -1,6 +1,7 @@
 package config
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -16,6 +17,7 @@ const maxShown = 80
 
 // show is a value in quotes, safe to print, shortened in the middle if it is long.
 func show(text string) string {
+	text = withoutPassword(text)
 	if !utf8.ValidString(text) {
 		text = strings.ToValidUTF8(text, "\uFFFD")
 	}
@@ -91,4 +93,22 @@ func distance(a, b string) int {
 		before, row = row, next
 	}
 	return row[len(y)]
+}
+
+// password is what may be one: in a URL, or in a text that was to be one, it stands between a colon and an "@". A port and an "@" further
+// on look the same, and nothing is lost by not showing those.
+var password = regexp.MustCompile(`(://[^\s/:@]*:|:[^\s@/])\S*@`)
+
+// withoutPassword is text as a message may show it.
+func withoutPassword(text string) string {
+	if !strings.Contains(text, "@") {
+		return text
+	}
+	return password.ReplaceAllStringFunc(text, func(found string) string {
+		end := 1
+		if strings.HasPrefix(found, "://") {
+			end = len("://") + strings.IndexByte(found[len("://"):], ':') + 1
+		}
+		return found[:end] + "…@"
+	})
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -46,6 +48,12 @@ func parseURI(text string) (*target, error) {
 			transport = "tls"
 		}
 	}
+	if _, has := u.User.Password(); has {
+		return nil, errors.New("the libvirt URI holds a password, which every message about it would show: remove it, and use a key (keyfile=PATH) or an agent")
+	}
+	if err := checkParameters(u, transport); err != nil {
+		return nil, err
+	}
 	name := string(libvirt.RemoteURI(u))
 	switch transport {
 	case "unix":
@@ -71,10 +79,7 @@ func parseURI(text string) (*target, error) {
 			return nc, nil
 		}}, nil
 	case "tls", "ssh", "libssh", "libssh2":
-		d, err := remoteDialer(u, transport)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", text, err)
-		}
+		d := remoteDialer(u, transport)
 		where := u.Host + " (" + transport + ")"
 		return &target{name: name, where: where, dial: func(ctx context.Context) (net.Conn, error) {
 			return dialAside(ctx, where, d.Dial)
@@ -83,8 +88,42 @@ func parseURI(text string) (*target, error) {
 	return nil, fmt.Errorf("%q: the transport %q is not supported; unix, tcp, tls and ssh are", text, transport)
 }
 
+// parameters are those of libvirt's remote driver that have an effect here, by transport: https://libvirt.org/uri.html.
+var parameters = map[string][]string{
+	"unix":    {"mode", "name", "socket"},
+	"tcp":     {"mode", "name"},
+	"tls":     {"mode", "name", "no_verify", "pkipath"},
+	"ssh":     sshParameters,
+	"libssh":  sshParameters,
+	"libssh2": sshParameters,
+}
+
+var sshParameters = []string{"keyfile", "known_hosts", "known_hosts_verify", "mode", "name", "no_verify", "socket"}
+
+// checkParameters refuses a parameter that would have no effect: libvirt ignores one that it does not know, and a misspelt
+// socket then is another daemon than the one that was meant. Values are not shown.
+func checkParameters(u *url.URL, transport string) error {
+	known, supported := parameters[transport]
+	if !supported {
+		return nil // the transport itself is refused
+	}
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return fmt.Errorf("the parameters of the libvirt URI %s://… cannot be read: write them as ?name=value&name=value", u.Scheme)
+	}
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("a libvirt URI over %s has no parameter %q here; there are %s", transport, name, strings.Join(known, ", "))
+		}
+	}
+	if mode := q.Get("mode"); mode != "" && mode != "auto" {
+		return fmt.Errorf("the libvirt URI asks for mode=%s, which is not supported: leave it out, or name the daemon's socket with socket=PATH", mode)
+	}
+	return nil
+}
+
 // remoteDialer sets up the library's dialer for a host.
-func remoteDialer(u *url.URL, transport string) (interface{ Dial() (net.Conn, error) }, error) {
+func remoteDialer(u *url.URL, transport string) interface{ Dial() (net.Conn, error) } {
 	q := u.Query()
 	insecure := q.Get("no_verify") == "1"
 	if transport == "tls" {
@@ -98,7 +137,7 @@ func remoteDialer(u *url.URL, transport string) (interface{ Dial() (net.Conn, er
 		if insecure {
 			options = append(options, dialers.WithInsecureNoVerify())
 		}
-		return dialers.NewTLS(u.Hostname(), options...), nil
+		return dialers.NewTLS(u.Hostname(), options...)
 	}
 	var options []dialers.SSHOption
 	if home, err := os.UserHomeDir(); err == nil {
@@ -109,9 +148,6 @@ func remoteDialer(u *url.URL, transport string) (interface{ Dial() (net.Conn, er
 	}
 	if name := u.User.Username(); name != "" {
 		options = append(options, dialers.UseSSHUsername(name))
-	}
-	if password, ok := u.User.Password(); ok {
-		options = append(options, dialers.UseSSHPassword(password))
 	}
 	if s := q.Get("socket"); s != "" {
 		options = append(options, dialers.WithRemoteSocket(s))
@@ -125,10 +161,7 @@ func remoteDialer(u *url.URL, transport string) (interface{ Dial() (net.Conn, er
 	if insecure || q.Get("known_hosts_verify") == "ignore" {
 		options = append(options, dialers.WithInsecureIgnoreHostKey())
 	}
-	if m := q.Get("mode"); m == "direct" {
-		return nil, errors.New("mode=direct is not supported")
-	}
-	return dialers.NewSSH(u.Hostname(), options...), nil
+	return dialers.NewSSH(u.Hostname(), options...)
 }
 
 // dialAside runs a dialer that knows no context; a connection that comes too late is closed.
