@@ -128,6 +128,17 @@ interface: br0`},
   x: {ip: 10.0.0.9, version: "10", port: 8001, tags: [office, dot net]}}
 interface: br0
 `},
+	{"empty braces with a comment", "machines: { # none yet\n  # but soon\n  }\ninterface: br0\n", `machines: { # none yet
+  x: {ip: 10.0.0.9, version: "10", port: 8001, tags: [office, dot net]}
+  # but soon
+  }
+interface: br0
+`},
+	{"empty braces with a comment in JSON", "{\"interface\": \"br0\",\n \"machines\": { # none yet\n }}\n", `{"interface": "br0",
+ "machines": { # none yet
+   "x": {"ip": "10.0.0.9", "version": "10", "port": 8001, "tags": ["office", "dot net"]}
+ }}
+`},
 	{"braces", "interface: br0\nmachines: {a: {ip: 10.0.0.1,tags: []},b: {ip: 10.0.0.2},}\n",
 		`interface: br0
 machines: {a: {ip: 10.0.0.1,tags: []},b: {ip: 10.0.0.2},x: {ip: 10.0.0.9, version: "10", port: 8001, tags: [office, dot net]},}

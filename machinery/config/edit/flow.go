@@ -82,6 +82,14 @@ func (f *flow) insertion(pair, first string) ([]splice, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n == 0 && hasComment(f.data[end:f.close]) {
+		// On a line of its own below the brace the key takes no comment with it, and leaves none behind when it is removed again.
+		at := f.lineBreak(end)
+		if first == "" {
+			first = f.eol(at) + string(f.indentOf(f.open)) + "  "
+		}
+		return []splice{{at, at, first + pair}}, nil
+	}
 	if n == 0 {
 		return []splice{{end, end, first + pair}}, nil
 	}
