@@ -112,7 +112,7 @@ func (w jsonSchema) field(f Field) object {
 	if f.Sensitive {
 		out = append(out, member{"writeOnly", true})
 	}
-	choices := w.choices(f.Type)
+	choices := w.choices(f.Type, f.AllowEmpty)
 	if f.AllowEmpty || f.Type.kind() == kindSection && !requires(f.Type) {
 		choices = append(choices, empties(f.Type)...)
 	} else if f.Type.kind() == kindMachines || f.Type.kind() == kindDict {
@@ -131,19 +131,30 @@ func empties(t Type) []object {
 	return []object{{{"type", "null"}}, {{"type", "string"}, {"pattern", `^\s*$`}}}
 }
 
-// choices are the forms that a value may have.
-func (w jsonSchema) choices(t Type) []object {
+// choices are the forms that a value may have; allowEmpty is that of its field.
+func (w jsonSchema) choices(t Type, allowEmpty bool) []object {
 	switch t := t.(type) {
 	case Section:
 		return []object{w.section(t.Fields)}
 	case Machines:
 		return []object{{{"type", "object"}, {"propertyNames", object{{"pattern", `^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$`}}}, {"additionalProperties", w.section(t.Fields)}}}
 	case DictList:
-		return []object{{{"type", "array"}, {"items", w.section(t.Fields)}}}
+		sections := []object{w.section(t.Fields)}
+		if !requires(t) {
+			sections = append(sections, object{{"type", "null"}})
+		}
+		return []object{{{"type", "array"}, {"items", anyOf(sections)}}}
 	case Dict:
-		return []object{{{"type", "object"}, {"additionalProperties", anyOf(w.choices(t.of()))}}}
+		values := w.choices(t.of(), false)
+		if t.of().kind() == kindText {
+			values = append(values[:len(values):len(values)], text(`^\s*$`))
+			if allowEmpty {
+				values = append(values, object{{"type", "null"}})
+			}
+		}
+		return []object{{{"type", "object"}, {"additionalProperties", anyOf(values)}}}
 	case List:
-		element := w.choices(t.of())
+		element := w.choices(t.of(), false)
 		elements := element[:len(element):len(element)]
 		if !w.strict { // empty ones are left out, with a warning
 			elements = append(elements, empties(t.of())...)
@@ -220,15 +231,18 @@ func (w jsonSchema) scalar(t Type) []object {
 		const port = `(:0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?`
 		return []object{text(`^\s*[Hh][Tt][Tt][Pp][Ss]?://([^\s/?#@]*@)?([^\s/?#@:\[\]]+|\[[^\s/?#@\[\]]+\])` + port + `([/?#]\S*)?\s*$`)}
 	case HypervisorURI:
-		var drivers []string
+		var drivers, ways []string
 		for _, name := range hypervisors {
 			drivers = append(drivers, anyCase(name))
 		}
-		return []object{append(text(`^\s*(/.*|(`+strings.Join(drivers, "|")+`)(\+(`+strings.Join(transports, "|")+`))?://\S*)\s*$`),
+		for _, name := range transports {
+			ways = append(ways, anyCase(name))
+		}
+		return []object{append(text(`^\s*(/.*|(`+strings.Join(drivers, "|")+`)(\+(`+strings.Join(ways, "|")+`))?://\S*)\s*$`),
 			member{"allOf", []object{
-				{{"not", object{{"pattern", `^[^/]*://[^/?#@]*:[^/?#@]*@`}}}},
+				{{"not", object{{"pattern", `^[^/]*://[^/?#]*:[^/?#]*@`}}}},
 				{{"if", object{{"pattern", `^\s*[Qq][Ee][Mm][Uu][+:]`}}}, {"then", object{{"pattern", `://[^\s/?#]*/(system|session|embed)([?#]\S*)?\s*$`}}}},
-				{{"if", object{{"pattern", `^[^/]*\+(libssh2?|ssh)://`}}}, {"then", object{{"pattern", `://([^\s/?#@]*@)?[^\s/?#@:]`}}}},
+				{{"if", object{{"pattern", `^[^/]*\+(` + anyCase("libssh") + `2?|` + anyCase("ssh") + `)://`}}}, {"then", object{{"pattern", `://([^\s/?#@]*@)?[^\s/?#@:]`}}}},
 			}})}
 	}
 	return anyText

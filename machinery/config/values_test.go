@@ -164,6 +164,8 @@ var values = []struct {
 	{`ports: ""`, `[]`, true},
 	{`ports:`, `[]`, false},
 	{`ports: 80`, `["80"]`, true},
+	{`labels: {a: ''}`, `[{a }]`, true},
+	{`dsn: qemu+SSH://h/system`, `"qemu+SSH://h/system"`, true},
 	{`labels: {b: 1.10, a: no}`, `[{b 1.10} {a no}]`, true},
 	{`bridge: a libvirt network of any length`, `"a libvirt network of any length"`, true},
 	{`interface: virbr0`, `"virbr0"`, true},
