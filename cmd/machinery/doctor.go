@@ -101,8 +101,9 @@ func (o *doctorOptions) choose(cmd *cobra.Command, args []string) ([]doctorPart,
 		if err != nil {
 			return nil, err
 		}
-		if p := (doctorPart{Driver: d.Name, File: path}); !slices.ContainsFunc(parts, func(o doctorPart) bool { return o.Driver == p.Driver && o.File == p.File }) {
-			parts = append(parts, p)
+		// A file that is named twice, by whatever path, would have all its machines' names and addresses twice.
+		if !slices.ContainsFunc(parts, func(o doctorPart) bool { return o.Driver == d.Name && sameFile(o.File, path) }) {
+			parts = append(parts, doctorPart{Driver: d.Name, File: path})
 		}
 	}
 	if len(o.configs) > 0 {
@@ -122,6 +123,16 @@ func (o *doctorOptions) choose(cmd *cobra.Command, args []string) ([]doctorPart,
 		return []doctorPart{{Driver: named}}, nil
 	}
 	return nil, usage(cmd, "there is no %s in the current directory; name a configuration with -c, or a driver", strings.Join(looked, " and no "))
+}
+
+// sameFile tells whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return a == b
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 // doctorReport is what "doctor" has found, for programs.

@@ -34,7 +34,7 @@ func userFindings(parts []doctorPart) []machinery.Finding {
 			owner := accountName(int(s.Uid))
 			f.Level = machinery.LevelWarning
 			f.What = fmt.Sprintf("this runs as root, and %s belongs to %s, who may not be let at what root is", p.File, owner)
-			f.Do = fmt.Sprintf("if the sandbox runs as %s, run this as %s too: sudo -u %s machinery doctor", owner, owner, owner)
+			f.Do = fmt.Sprintf("if the sandbox runs as %s, run this as %s too: sudo -u %s machinery doctor", owner, owner, sudoUser(int(s.Uid)))
 			break
 		}
 	}
@@ -47,6 +47,14 @@ func accountName(uid int) string {
 		return u.Username
 	}
 	return "user " + strconv.Itoa(uid)
+}
+
+// sudoUser is a user as sudo takes one.
+func sudoUser(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	return "'#" + strconv.Itoa(uid) + "'"
 }
 
 // groupsInWords are the groups of this process.

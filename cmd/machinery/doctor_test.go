@@ -147,7 +147,7 @@ machines:
 	socket := "dsn: qemu:///system?socket=" + filepath.Join(t.TempDir(), "none") + "\ninterface: lo"
 	one := configFile(t, "kvm.yaml", socket+machine)
 	two := configFile(t, "kvm.yaml", socket+strings.NewReplacer("win10_1", "other", "122.101", "122.103", "AA", "aa", "122.102", "122.104").Replace(machine))
-	both := decode[doctorReport](t, runCLI(t, "doctor", "--json", "-c", one, "-c", two, "-c", one).out)
+	both := decode[doctorReport](t, runCLI(t, "doctor", "--json", "-c", one, "-c", two, "-c", filepath.Dir(one)+"/./kvm.yaml").out)
 	if len(both.Parts) != 3 {
 		t.Fatalf("%d parts", len(both.Parts))
 	}
@@ -177,4 +177,12 @@ func TestTheDoctorSaysWhenItDidNotLookAtEverything(t *testing.T) {
 	r.want(t, exitFailed, "")
 	says(t, r.err, "machinery: doctor: not everything was looked at: --timeout 1ns is over")
 	says(t, r.out, "no problem so far.")
+}
+
+func TestTheDoctorNamesAUserAsSudoTakesOne(t *testing.T) {
+	for uid, want := range map[int]string{0: "root", 1234567: "'#1234567'"} {
+		if got := sudoUser(uid); got != want {
+			t.Errorf("%d: %s, want %s", uid, got, want)
+		}
+	}
 }
