@@ -49,6 +49,14 @@ type Exempter interface {
 	Exempt(f Feature) (reason string)
 }
 
+// Crasher is a lab whose hypervisor may crash without the driver having any part in it, as a daemon that several machines share can. A
+// requirement that was not met because of a crash is run once more, with the lab made anew. Only a second crash in the same requirement
+// counts, because then it is likely that what the driver does is the cause.
+type Crasher interface {
+	// Crash says how the hypervisor has ended by itself, if it has and the lab had no part in it; empty if it has not.
+	Crash(ctx context.Context) string
+}
+
 // LabInfo is what the report says about a lab.
 type LabInfo struct {
 	// Name is the lab's name in verdicts, such as "fake-qemu".

@@ -45,6 +45,8 @@ type outcome struct {
 	// Stuck is set if the driver still is in a call that should have
 	// returned.
 	Stuck bool `json:"stuck,omitempty"`
+	// Crash says how the hypervisor crashed meanwhile; empty if it did not.
+	Crash string `json:"crash,omitempty"`
 }
 
 // describe builds the tree for the given specs. Benches are made below dir, or

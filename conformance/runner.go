@@ -67,7 +67,7 @@ func (r *Runner) Run(ctx context.Context) (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	run := &running{Runner: r, dir: dir.path, results: make(map[string]report.Result)}
+	run := &running{Runner: r, dir: dir.path, results: make(map[string]report.Result), crashes: make(map[string]string)}
 	began := time.Now()
 	run.all(ctx)
 	rep := run.report(ctx, began)
@@ -84,6 +84,7 @@ type running struct {
 
 	mu           sync.Mutex
 	results      map[string]report.Result
+	crashes      map[string]string // how the hypervisor crashed in a requirement that is run once more
 	lab          *LabInfo
 	capabilities []string
 }
@@ -326,8 +327,11 @@ func (p *process) take(ctx context.Context, e event) {
 		}
 	case "end":
 		p.current = ""
+		p.retired = e.Outcome.Stuck || e.Outcome.Crash != ""
+		if p.again(e.Outcome) {
+			return
+		}
 		p.ended[e.ID] = true
-		p.retired = e.Outcome.Stuck
 		p.add(ctx, *e.Outcome, e.Seconds)
 	case "done":
 		if e.Error != "" {
@@ -339,6 +343,24 @@ func (p *process) take(ctx context.Context, e event) {
 			}
 		}
 	}
+}
+
+// again tells whether a requirement is to be run once more, because the hypervisor has crashed in it for the first time. Of one that was
+// run once more the outcome gets to say so.
+func (r *running) again(o *outcome) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, second := r.crashes[o.ID]
+	switch {
+	case o.Crash != "" && !second:
+		r.crashes[o.ID] = o.Crash
+		return true
+	case o.Crash != "":
+		o.Message = fmt.Sprintf("the hypervisor crashed in it twice: %s, and then %s; %s", before, o.Crash, o.Message)
+	case second && o.Outcome == report.Pass:
+		o.Reason = "it was run twice, because the hypervisor crashed the first time: " + before
+	}
+	return false
 }
 
 // tail is the last of what the worker printed.

@@ -123,11 +123,18 @@ func (s *Subject) work(o *order, sink *eventSink) error {
 	})
 	ginkgo.ReportAfterEach(func(r types.SpecReport) {
 		end := ended(r)
+		if lab, ok := s.Lab.(Crasher); ok && (end.Outcome == report.Fail || end.Outcome == report.Broken) {
+			end.Crash = lab.Crash(context.Background())
+		}
 		sink.send(event{Type: "end", ID: specID(r), Outcome: &end, Seconds: r.RunTime.Seconds()})
 		if end.Stuck {
 			// Whatever the driver's call still holds would disturb the next
 			// requirement; another worker takes the rest.
 			os.Exit(exitStuck)
+		}
+		if end.Crash != "" {
+			// The lab has lost its hypervisor; another worker makes both anew.
+			os.Exit(exitCrashed)
 		}
 	})
 	config := types.NewDefaultSuiteConfig()
@@ -140,6 +147,9 @@ func (s *Subject) work(o *order, sink *eventSink) error {
 
 // exitStuck is the exit status of a worker whose driver does not return.
 const exitStuck = 4
+
+// exitCrashed is the exit status of a worker whose hypervisor has crashed.
+const exitCrashed = 5
 
 // deaf is Ginkgo's view of a test: failures are told by events.
 type deaf struct{}

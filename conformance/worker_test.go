@@ -4,7 +4,10 @@ package conformance_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +95,63 @@ func TestADriverThatWrecksTheProcessCostsItsOwnRequirementsOnly(t *testing.T) {
 				t.Errorf("exit code %d; want 1", rep.ExitCode())
 			}
 		})
+	}
+}
+
+// crashing is a lab whose hypervisor crashes the first times that machines are made, across processes.
+type crashing struct {
+	conformance.Lab
+	mark    string // a directory with a file for each crash
+	times   int
+	crashed string
+}
+
+func (c *crashing) NewBench(ctx context.Context, dir string, machines []conformance.MachineSpec) (conformance.Bench, error) {
+	before, err := os.ReadDir(c.mark)
+	if err != nil {
+		return nil, err
+	}
+	if len(before) < c.times {
+		c.crashed = fmt.Sprintf("crash %d", len(before)+1)
+		return nil, errors.Join(errors.New("connection refused"), os.WriteFile(filepath.Join(c.mark, c.crashed), nil, 0o600))
+	}
+	return c.Lab.NewBench(ctx, dir, machines)
+}
+
+func (c *crashing) Crash(context.Context) string { return c.crashed }
+
+func TestARequirementInWhichTheHypervisorCrashesIsRunOnceMore(t *testing.T) {
+	const variable = "MACHINERY_TEST_CRASHES"
+	mark := os.Getenv(variable)
+	if mark == "" {
+		mark = t.TempDir()
+		t.Setenv(variable, mark)
+	}
+	ids := []string{"MM-STATE-001", "MM-STATE-002"}
+	var subjects []conformance.Subject
+	for times := range 3 {
+		dir := filepath.Join(mark, fmt.Sprint(times))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		subjects = append(subjects, conformance.Subject{Name: fmt.Sprint(times), Driver: qemu.Driver(), Lab: &crashing{Lab: fakeLab(t), mark: dir, times: times}, Parallel: 1, Only: ids})
+	}
+	worker(t, subjects...)
+	for times, want := range []struct {
+		outcome         report.Outcome
+		reason, message string
+	}{
+		{report.Pass, "", ""},
+		{report.Pass, "it was run twice, because the hypervisor crashed the first time: crash 1", ""},
+		{report.Broken, "", "the hypervisor crashed in it twice: crash 1, and then crash 2; "},
+	} {
+		byID := results(run(t, subjects[times], times))
+		first, second := byID[ids[0]], byID[ids[1]]
+		if first.Outcome != want.outcome || first.Reason != want.reason || !strings.HasPrefix(first.Message, want.message) {
+			t.Errorf("%d crashes: %s %q %q", times, first.Outcome, first.Reason, first.Message)
+		}
+		if second.Outcome != report.Pass || second.Reason != "" {
+			t.Errorf("%d crashes, the next requirement: %s %q %q", times, second.Outcome, second.Reason, second.Message)
+		}
 	}
 }

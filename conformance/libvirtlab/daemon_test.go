@@ -150,6 +150,49 @@ func TestAMemoryImageIsRestoredAboveTheMachinesDisk(t *testing.T) {
 	}
 }
 
+func TestADaemonThatCrashesIsToldFromOneThatWasEnded(t *testing.T) {
+	l := newLab(t, libvirtlab.Options{Daemon: "libvirtd", Driver: "test"})
+	b, _ := newBench(t, l, conformance.MachineSpec{Name: "a"})
+	if how := l.Crash(t.Context()); how != "" {
+		t.Errorf("of a daemon that runs: %s", how)
+	}
+	inject(t, b, conformance.FaultNoProgram)
+	if how := l.Crash(t.Context()); how != "" {
+		t.Errorf("of one that the lab has ended: %s", how)
+	}
+	if err := b.Heal(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	pid := 0
+	for _, path := range processes(t, filepath.Dir(l.Socket())) {
+		if _, err := fmt.Sscanf(path, "/proc/%d", &pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Kill(pid, syscall.SIGSEGV); err != nil {
+		t.Fatal(err)
+	}
+	if how := l.Crash(t.Context()); how != "libvirtd ended by the signal segmentation fault" {
+		t.Errorf("of one that crashed: %q", how)
+	}
+}
+
+// processes are the directories in /proc of the libvirtd in a directory.
+func processes(t *testing.T, dir string) (found []string) {
+	t.Helper()
+	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range paths {
+		line, _ := os.ReadFile(path)
+		if args := strings.Split(string(line), "\x00"); filepath.Base(args[0]) == "libvirtd" && strings.Contains(string(line), dir+"/") {
+			found = append(found, filepath.Dir(path))
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("the daemon in %s: %q", dir, found)
+	}
+	return found
+}
+
 // killedEnv makes the test below the child that it kills.
 const killedEnv = "MACHINERY_TEST_KILLED"
 

@@ -108,7 +108,7 @@ func (d *hostDaemon) wait(ctx context.Context, word string) error {
 			case got == "failed":
 				return fmt.Errorf("the private libvirtd: %s", rest)
 			case got == "ended":
-				return fmt.Errorf("the private libvirtd ended with status %s: %s", rest, d.words())
+				return fmt.Errorf("the private libvirtd ended %s: %s", rest, d.words())
 			}
 		case <-ctx.Done():
 			return fmt.Errorf("the private libvirtd: %w", ctx.Err())
@@ -192,6 +192,37 @@ func (d *hostDaemon) stop(ctx context.Context, s syscall.Signal) error {
 		d.mu.Unlock()
 	}
 	return err
+}
+
+// crashPatience is how long a daemon that has let go of its connections may take until it has ended: its core may be written out meanwhile.
+const crashPatience = 10 * time.Second
+
+// Crash is how the daemon has ended, if it has and should run.
+func (d *hostDaemon) Crash(ctx context.Context) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.running || d.silent {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, crashPatience)
+	defer cancel()
+	if err := ask(ctx, d, func(*client) error { return nil }); err == nil {
+		return ""
+	}
+	for {
+		select {
+		case line, open := <-d.said:
+			if how, ended := strings.CutPrefix(line, "ended "); ended {
+				d.running = false
+				return "libvirtd ended " + how
+			}
+			if !open {
+				return errKeeperGone.Error()
+			}
+		case <-ctx.Done():
+			return ""
+		}
+	}
 }
 
 // waitEnded waits until the keeper says that the daemon has ended.

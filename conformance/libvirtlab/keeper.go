@@ -70,7 +70,7 @@ type keeping struct {
 //
 // It reads a command a line: "start" starts the daemon, "signal N" sends it a
 // signal. It writes "ready" when it can take commands, "started", "signalled", and
-// "ended STATUS" for the daemon.
+// "ended HOW" for the daemon.
 type keeper struct {
 	keeping
 	daemon int // its process; 0 while there is none
@@ -189,7 +189,11 @@ func (k *keeper) reap() {
 		}
 		if pid == k.daemon {
 			k.daemon = 0
-			fmt.Println("ended", status.ExitStatus())
+			if status.Signaled() {
+				fmt.Println("ended by the signal", status.Signal())
+			} else {
+				fmt.Println("ended with status", status.ExitStatus())
+			}
 		}
 	}
 }

@@ -78,9 +78,10 @@ type Lab struct {
 }
 
 var (
-	_ conformance.Lab    = (*Lab)(nil)
-	_ conformance.Homed  = (*Lab)(nil)
-	_ conformance.Kinder = (*Lab)(nil)
+	_ conformance.Lab     = (*Lab)(nil)
+	_ conformance.Homed   = (*Lab)(nil)
+	_ conformance.Kinder  = (*Lab)(nil)
+	_ conformance.Crasher = (*Lab)(nil)
 )
 
 // New returns the lab. It fails if what it needs is not installed.
@@ -186,6 +187,16 @@ func (l *Lab) Info(ctx context.Context) (conformance.LabInfo, error) {
 		return err
 	})
 	return info, err
+}
+
+// Crash implements conformance.Crasher. The fake daemon is a part of this program, and crashes with it.
+func (l *Lab) Crash(ctx context.Context) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d, ok := l.daemon.(*hostDaemon); ok {
+		return d.Crash(ctx)
+	}
+	return ""
 }
 
 // Home implements conformance.Homed.
