@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,18 +64,18 @@ func (o *configOptions) load(cmd *cobra.Command, path string) (*config.Document,
 
 // driverOf is the driver that a configuration file is for: the named one, or that of the stem of the file's name.
 func driverOf(cmd *cobra.Command, path, named string) (machinery.Driver, error) {
-	base := filepath.Base(path)
-	name := cmp.Or(named, strings.TrimSuffix(base, filepath.Ext(base)))
-	d, err := machinery.Lookup(name)
-	switch {
-	case err == nil:
-		return d, nil
-	case named != "":
-		return d, usage(cmd, "there is no driver %q; %s", named, meant(named, driverNames()))
+	if named != "" && !slices.Contains(driverNames(), named) {
+		return machinery.Driver{}, usage(cmd, "there is no driver %q; %s", named, meant(named, driverNames()))
 	}
 	// A name that leads nowhere says nothing of a driver.
 	if err := isFile(path); err != nil {
-		return d, failed(err)
+		return machinery.Driver{}, failed(err)
+	}
+	base := filepath.Base(path)
+	name := cmp.Or(named, strings.TrimSuffix(base, filepath.Ext(base)))
+	d, err := machinery.Lookup(name)
+	if err == nil {
+		return d, nil
 	}
 	how := "--driver says which to use"
 	if cmd.Flags().Lookup("driver") == nil {

@@ -74,7 +74,10 @@ func (a *app) initConfigs(dir string, drivers []machinery.Driver, schemas bool) 
 // initConfig writes the example of a driver, and its schema before it, so that no file names one that is not there.
 func (a *app) initConfig(dir string, d machinery.Driver, schemas bool) error {
 	path := filepath.Join(dir, d.Name+".yaml")
-	if _, err := os.Lstat(path); err == nil {
+	if info, err := os.Lstat(path); err == nil {
+		if target, err := os.Stat(path); err != nil || !target.Mode().IsRegular() {
+			return fmt.Errorf("%s cannot be written: it is %s", path, kindOfFile(info.Mode()))
+		}
 		fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("%s is there already, and was left alone\n", oneLine(path))))
 		return nil
 	}
@@ -94,6 +97,17 @@ func (a *app) initConfig(dir string, d machinery.Driver, schemas bool) error {
 		text = append([]byte("# yaml-language-server: $schema="+name+"\n"), text...)
 	}
 	return a.writeNew(path, text)
+}
+
+// kindOfFile is what there is instead of a file.
+func kindOfFile(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a directory"
+	case m&fs.ModeSymlink != 0:
+		return "a symbolic link that leads to no file"
+	}
+	return "something else"
 }
 
 // writeNew writes a file that is not there yet. It is there whole or not at all.

@@ -3,9 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -60,9 +57,9 @@ func editable(cmd *cobra.Command, path, named string) (machinery.Driver, machine
 	if path == "" {
 		return machinery.Driver{}, machineSchema{}, usage(cmd, "name the configuration file, with -c")
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return machinery.Driver{}, machineSchema{}, failed(fmt.Errorf("there is no configuration file %s; \"machinery config init %s\" writes an example of each driver's",
-			path, shellQuote(filepath.Dir(path))))
+	if strings.HasPrefix(path, "/dev/") || strings.HasPrefix(path, "/proc/") {
+		// What is behind such a name may be edited, but is not found there again.
+		return machinery.Driver{}, machineSchema{}, failed(fmt.Errorf("%s is no file that can be replaced; name the configuration file itself", path))
 	}
 	d, err := driverOf(cmd, path, named)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -46,7 +47,13 @@ Exit status: 0 if the machine was added, 1 if not, 2 for wrong usage.`,
 				return err
 			}
 			name := args[0]
+			if problem := nameProblem(name); problem != "" {
+				return usage(cmd, "%s", problem)
+			}
 			if err := edit.Update(o.config, d.Schema, func(f *edit.File) error { return s.addMachine(f, name, settings, o.static) }); err != nil {
+				if problems, is := errors.AsType[config.Problems](err); is {
+					err = s.asArguments(problems, name, settings)
+				}
 				return failed(err)
 			}
 			fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("%s: added to %s\n", oneLine(name), oneLine(o.config))))
@@ -76,13 +83,107 @@ Exit status: 0 if the machine was added, 1 if not, 2 for wrong usage.`,
 	return cmd
 }
 
+// newName is what the name of a machine that is added may be. It comes to stand in file names and on command lines.
+var newName = regexp.MustCompile(`^[\pL\pN][\pL\pN_.-]*$`)
+
+// nameProblem is what is wrong with the name of a new machine; empty if nothing is.
+func nameProblem(name string) string {
+	if newName.MatchString(name) {
+		return ""
+	}
+	return fmt.Sprintf("a machine cannot be called %q: a name has letters, digits, dots, dashes and underscores, and begins with a letter or a digit", name)
+}
+
+// asArguments is what is wrong with a new machine, in the words of the command line: what the library says is about a file.
+func (s machineSchema) asArguments(problems config.Problems, name string, settings []edit.Setting) config.Problems {
+	out := slices.Clone(problems)
+	for i := range out {
+		d := &out[i]
+		keys, is := strings.CutPrefix(d.Path, s.key+"."+name)
+		if !is {
+			continue
+		}
+		if keys == "" && len(settings) == 0 {
+			d.Problem, d.Hint = "it is given no values", "it needs "+s.needed()
+			continue
+		}
+		path := strings.TrimPrefix(keys, ".")
+		f, state := lookFor(s.fields, settings, strings.Split(path, "."))
+		switch state {
+		case notGiven:
+			d.Problem, d.Hint = "it is not given", strings.TrimSpace(f.Doc+" Add, for example: "+argument(path, f))
+		case givenEmpty:
+			d.Problem, d.Hint = "its value is empty", "write, for example: "+argument(path, f)
+		}
+	}
+	return out
+}
+
+// needed are the values that every machine needs, as arguments.
+func (s machineSchema) needed() string {
+	var all []string
+	for _, f := range s.fields {
+		if !f.Optional {
+			all = append(all, argument(f.Key, f))
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// argument is an example of a value, as a shell takes it.
+func argument(path string, f config.Field) string {
+	value := f.Example
+	if value == nil {
+		value = f.Default
+	}
+	switch v := value.(type) {
+	case nil:
+		return path + "=…"
+	case []string:
+		return shellQuote(path + "=" + strings.Join(v, ","))
+	}
+	return shellQuote(fmt.Sprintf("%s=%v", path, value))
+}
+
+// How a value was given.
+const (
+	given = iota
+	notGiven
+	givenEmpty
+)
+
+// lookFor finds the field at a path, and tells whether it was given a value.
+func lookFor(fields []config.Field, settings []edit.Setting, keys []string) (config.Field, int) {
+	i := slices.IndexFunc(fields, func(f config.Field) bool { return f.Key == keys[0] })
+	if i < 0 {
+		return config.Field{}, given
+	}
+	at := slices.IndexFunc(settings, func(set edit.Setting) bool { return set.Key == keys[0] })
+	section, nested := fields[i].Type.(config.Section)
+	switch {
+	case nested && len(keys) > 1:
+		var inner []edit.Setting
+		if at >= 0 {
+			inner, _ = settings[at].Value.([]edit.Setting)
+		}
+		return lookFor(section.Fields, inner, keys[1:])
+	case len(keys) > 1:
+		return fields[i], given
+	case at < 0:
+		return fields[i], notGiven
+	case settings[at].Value == nil:
+		return fields[i], givenEmpty
+	}
+	return fields[i], given
+}
+
 // parseSettings reads the values of a machine from a command line: key=value, and section.key=value for those in a section or in a
 // mapping.
 func parseSettings(cmd *cobra.Command, fields []config.Field, args []string) ([]edit.Setting, error) {
 	var settings []edit.Setting
 	for _, arg := range args {
 		path, text, is := strings.Cut(arg, "=")
-		if !is {
+		if !is || path == "" {
 			return nil, usage(cmd, "%q is no value; write key=value", arg)
 		}
 		if err := setValue(cmd, fields, &settings, path, strings.Split(path, "."), text); err != nil {

@@ -149,6 +149,9 @@ func (o *importOptions) newImporter(cmd *cobra.Command, args []string) (*importe
 		if o.name != "" {
 			m.Name = o.name
 		}
+		if problem := nameProblem(m.Name); problem != "" {
+			m.Error, m.machine = problem+"; --name gives it another", nil
+		}
 	}
 	return i, nil
 }

@@ -222,9 +222,22 @@ func TestAddTellsAllThatIsWrongAndWritesNothing(t *testing.T) {
 	before := readFile(t, path)
 	r := runCLI(t, "machine", "add", "-c", path, "n", "ip=1.2.3.4", "qcow2_path=/nowhere", "agent_port=99999", "interface=nope0", "platform=")
 	r.want(t, exitFailed, "stdout")
-	says(t, r.err, "machines.n.snapshot_path: this key is missing", "machines.n.machineinfo_path: this key is missing", "machines.n.os_version: this key is missing",
-		"machines.n.architecture: this key is missing", "machines.n.tags: this key is missing", "machines.n.platform: ", `machines.n.agent_port: "99999" is out of range`,
+	says(t, r.err, "machines.n.snapshot_path: it is not given", "machines.n.machineinfo_path: it is not given", "machines.n.os_version: it is not given",
+		"machines.n.architecture: it is not given", "machines.n.tags: it is not given", "Add, for example: tags=exampletag1,exampletag2",
+		"machines.n.platform: its value is empty", "write, for example: platform=windows", `machines.n.agent_port: "99999" is out of range`,
 		`machines.n.qcow2_path: "/nowhere" does not exist`, `machines.n.interface: there is no network interface "nope0"`)
+	if readFile(t, path) != before {
+		t.Errorf("the file was changed:\n%s", readFile(t, path))
+	}
+	r = runCLI(t, "machine", "add", "-c", path, "n")
+	r.want(t, exitFailed, "stdout")
+	says(t, r.err, "machines.n: it is given no values", "os_version=10 architecture=amd64 tags=exampletag1,exampletag2")
+	for _, name := range []string{"../n", "..", "a/b", "n ", "a\nb", "-n", "", "*n"} {
+		r := runCLI(t, "machine", "add", "-c", path, "--static", "--", name, "qcow2_path=/a", "snapshot_path=/c", "machineinfo_path=/d", "ip=1.2.3.4", "platform=windows", "os_version=1.10", "architecture=amd64", "tags=a,b")
+		r.want(t, exitUsage, "stdout")
+		says(t, r.err, "a name has letters, digits, dots, dashes and underscores")
+	}
+	runCLI(t, "machine", "add", "-c", path, "n", "=x").want(t, exitUsage, "stdout")
 	if readFile(t, path) != before {
 		t.Errorf("the file was changed:\n%s", readFile(t, path))
 	}
@@ -396,4 +409,50 @@ func TestAnImportedMachineRunsOnTheHostsQEMU(t *testing.T) {
 	if now := readFile(t, path); !strings.Contains(now, "  win10_1:") || strings.Contains(now, "  example1:") || !strings.Contains(text, "  example1:") {
 		t.Errorf("the file has\n%s", readFile(t, path))
 	}
+}
+
+func TestOnlyAFileThatIsFoundAgainByItsNameIsEdited(t *testing.T) {
+	path := qemuConfig(t)
+	before := readFile(t, path)
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd := command(t, "machine", "add", "-c", "/dev/stdin", "--driver", "qemu", "--static", "n", "qcow2_path=/a", "snapshot_path=/c", "machineinfo_path=/d", "ip=1.2.3.4", "platform=windows", "os_version=10", "architecture=amd64", "tags=")
+	cmd.Stdin = file
+	r := finish(t, cmd)
+	r.want(t, exitFailed, "stdout")
+	says(t, r.err, "/dev/stdin is no file that can be replaced")
+	if readFile(t, path) != before {
+		t.Errorf("the file was changed:\n%s", readFile(t, path))
+	}
+	dangling := filepath.Join(t.TempDir(), "qemu.yaml")
+	if err := os.Symlink("nowhere", dangling); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"machine", "list", "-c", dangling}, {"config", "check", dangling}, {"config", "show", dangling}, {"doctor", "-c", dangling}, {"vm", "state", "-c", dangling}} {
+		r := runCLI(t, args...)
+		r.want(t, exitFailed, "stdout")
+		says(t, r.err, "is a symbolic link to nowhere, where there is no file")
+	}
+	r = runCLI(t, "config", "init", filepath.Dir(dangling), "qemu")
+	r.want(t, exitFailed, "stdout")
+	says(t, r.err, "qemu.yaml cannot be written: it is a symbolic link that leads to no file")
+	r = runCLI(t, "config", "check", "")
+	r.want(t, exitFailed, "stdout")
+	says(t, r.err, "the name of the configuration file is empty")
+}
+
+func TestAMachineWhoseNameCannotBeOneIsNotImported(t *testing.T) {
+	path := qemuConfig(t)
+	before := readFile(t, path)
+	dir := cloaked(t, t.TempDir(), "a b", 1, nil)
+	r := runCLI(t, "machine", "import", "-c", path, dir)
+	r.want(t, exitFailed, "stdout")
+	says(t, r.err, `a machine cannot be called "a b"`, "--name gives it another")
+	if readFile(t, path) != before {
+		t.Errorf("the file was changed:\n%s", readFile(t, path))
+	}
+	runCLI(t, "machine", "import", "-c", path, "--name", "ab", dir).want(t, 0, "stderr")
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -121,15 +122,20 @@ func (o *vmOptions) open(ctx context.Context, a *app, cmd *cobra.Command) (machi
 	return m, failed(err)
 }
 
-// isFile returns why there is no file at path.
+// isFile tells what is wrong with the path of a configuration file, and what to do.
 func isFile(path string) error {
+	if path == "" {
+		return errors.New("the name of the configuration file is empty")
+	}
 	info, err := os.Stat(path)
 	switch {
-	case err != nil:
-		if e, is := errors.AsType[*os.PathError](err); is {
-			err = e.Err
+	case errors.Is(err, fs.ErrNotExist):
+		if to, err := os.Readlink(path); err == nil {
+			return fmt.Errorf("%s is a symbolic link to %s, where there is no file", path, to)
 		}
-		return fmt.Errorf("the configuration file %s cannot be opened: %w", path, err)
+		return fmt.Errorf("there is no configuration file %s; \"machinery config init %s\" writes an example of each driver's", path, shellQuote(filepath.Dir(path)))
+	case err != nil:
+		return fmt.Errorf("the configuration file %s cannot be opened: %w", path, pathReason(err))
 	case info.IsDir():
 		return fmt.Errorf("%s is a directory, not a file with a configuration", path)
 	}

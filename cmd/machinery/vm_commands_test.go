@@ -570,7 +570,7 @@ func TestCheckFindsTheChangedDiskThatARestoreRefuses(t *testing.T) {
 func TestAFileOfTheConfigurationThatCannotBeReadIsSaidBeforeAnythingOfDrivers(t *testing.T) {
 	dir := t.TempDir()
 	for path, want := range map[string]string{
-		filepath.Join(dir, "nope.yaml"): "no such file or directory", dir: "is a directory", filepath.Join(dir, "qemu.yaml"): "no such file or directory",
+		filepath.Join(dir, "nope.yaml"): "there is no configuration file", dir: "is a directory", filepath.Join(dir, "qemu.yaml"): "there is no configuration file",
 	} {
 		r := runCLI(t, "vm", "list", "-c", path)
 		r.want(t, exitFailed, "stdout")

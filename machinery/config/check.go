@@ -66,7 +66,14 @@ func (c *checker) document(root *yaml.Node) *Document {
 	fields := c.doc.schema.Fields
 	switch {
 	case root == nil || isNull(root):
-		c.report(nil, "", *faultf("it needs "+list(requiredKeys(fields)), "the file is empty"))
+		what := "the file is empty"
+		if strings.TrimSpace(string(c.source.data)) != "" {
+			what = "there is nothing in the file but comments"
+			if root != nil {
+				what = "the file is " + c.shape(root, false) + ", not keys with values"
+			}
+		}
+		c.report(nil, "", *faultf("it needs "+list(requiredKeys(fields)), "%s", what))
 		root = nil
 	case root.Kind != mappingKind:
 		c.report(root, "", *faultf("begin each line with a key: "+example(fields), "the file is %s, not keys with values", c.shape(root, false)))
