@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -273,6 +274,8 @@ func (i *importer) addTo(f *edit.File) error {
 		}
 		if err := i.schema.addMachine(f, m.Name, settings, i.static); err != nil {
 			m.Error = err.Error()
+			// That a file is not there is why it was not added, and need not be told twice.
+			m.Warnings = slices.DeleteFunc(m.Warnings, func(w string) bool { return !i.static && strings.HasSuffix(w, ": there is no such file") })
 			continue
 		}
 		m.Result = wasAdded

@@ -161,7 +161,7 @@ func TestThoseThatCanBeAreImportedAndTheOthersNamed(t *testing.T) {
 	says(t, r.err,
 		`machinery: bridge: not imported: `+path+`: machines.bridge.interface: there is no network interface "nope0" on this host`, "with --static it is added all the same",
 		`machines.copied.ip: "192.168.30.1" is already the ip of machines.a (line 10)`,
-		`machinery: diskless: warning: the disk cannot be used: `, `machinery: diskless: not imported: `,
+		`machinery: diskless: not imported: `, `disk.qcow2" does not exist`,
 		`machinery: odd: warning: its snapshot was made by QEMU 6.2.0, and QEMU 7.2.22 is installed`,
 		`machinery: odd: warning: QEMU has no argument "-realtime mlock=off" any more`,
 		`machinery: odd: warning: argument "-S" is refused: `,
@@ -169,6 +169,9 @@ func TestThoseThatCanBeAreImportedAndTheOthersNamed(t *testing.T) {
 		`machinery: short: warning: `, "memory.snapshot is empty",
 		`this is a machine of "virtualbox": only machines of VMCloak's QEMU can be imported`,
 		"machinery: /nowhere: not imported: /nowhere cannot be opened: no such file or directory")
+	if strings.Contains(r.err, "diskless: warning") {
+		t.Errorf("a disk that is not there is told twice:\n%s", r.err)
+	}
 	if n := strings.Count(r.err, "-realtime"); n != 1 {
 		t.Errorf("an argument that is gone is spoken of %d times:\n%s", n, r.err)
 	}

@@ -352,7 +352,7 @@ func (c *checker) want(kind yaml.Kind, at *yaml.Node, path string, f Field) bool
 			hint = "write, for example: " + ex
 		}
 	}
-	c.report(at, path, *faultf(hint, "this is %s, but %s is wanted", c.shape(node, f.Sensitive), f.Type.Describe()))
+	c.report(at, path, *faultf(hint, "this is %s, but %s is wanted", c.shape(node, f.Sensitive || len(sensitiveKeys(fieldsOf(f.Type))) > 0), f.Type.Describe()))
 	return false
 }
 
