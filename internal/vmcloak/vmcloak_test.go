@@ -430,22 +430,3 @@ func FuzzMachineInfo(f *testing.F) {
 		}
 	})
 }
-
-func FuzzSnapshot(f *testing.F) {
-	for _, how := range []string{"raw", "gzip", "lz4", "zstd"} {
-		f.Add(packed(f, how, stream("pc-q35-7.2")))
-	}
-	path := filepath.Join(f.TempDir(), "memory.snapshot")
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		found, err := examine(t.Context(), path, false)
-		if len(found.MachineType) > 256 {
-			t.Errorf("%d bytes of a name", len(found.MachineType))
-		}
-		if err == nil && len(data) < 20 {
-			t.Errorf("%q is no snapshot", data)
-		}
-	})
-}

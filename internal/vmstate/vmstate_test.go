@@ -1,0 +1,131 @@
+package vmstate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+// stream is a memory snapshot in the form that QEMU gives it.
+func stream(machineType string, sections int) []byte {
+	var b bytes.Buffer
+	b.WriteString("QEVM\x00\x00\x00\x03\x07")
+	_ = binary.Write(&b, binary.BigEndian, uint32(len(machineType)))
+	b.WriteString(machineType)
+	b.Write(bytes.Repeat([]byte("state \x06 "), sections))
+	b.WriteByte(0)
+	description := `{"configuration": {}, "devices": []}`
+	b.WriteByte(6)
+	_ = binary.Write(&b, binary.BigEndian, uint32(len(description)))
+	b.WriteString(description)
+	return b.Bytes()
+}
+
+var packers = map[string]func(io.Writer) (io.WriteCloser, error){
+	"gzip": func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
+	"lz4":  func(w io.Writer) (io.WriteCloser, error) { return lz4.NewWriter(w), nil },
+	"zstd": func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
+}
+
+func packed(t testing.TB, how string, data []byte) []byte {
+	t.Helper()
+	if how == "raw" {
+		return data
+	}
+	var b bytes.Buffer
+	w, err := packers[how](&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// examined is what Examine says of a file with that content.
+func examined(t testing.TB, path string, data []byte, quick bool) (Stream, error) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return Examine(t.Context(), f, quick)
+}
+
+func TestASnapshotIsWholeOrCutShortWhereverItIsCut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	for _, how := range []string{"raw", "gzip", "lz4", "zstd"} {
+		data := packed(t, how, stream("pc-q35-7.2", 200))
+		for _, quick := range []bool{false, true} {
+			if got, err := examined(t, path, data, quick); err != nil || got.MachineType != "pc-q35-7.2" {
+				t.Errorf("%s, whole, quick %t: %+v, %v", how, quick, got, err)
+			}
+		}
+		for n := range data {
+			if _, err := examined(t, path, data[:n], false); err == nil {
+				t.Fatalf("%s: the first %d of %d bytes are taken for whole", how, n, len(data))
+			} else if text := err.Error(); !strings.HasPrefix(text, "is ") && !strings.HasPrefix(text, "has nothing") {
+				t.Fatalf("%s: of the first %d of %d bytes it says %q", how, n, len(data), text)
+			}
+		}
+	}
+	// What is large is not looked at as a whole, but its end is.
+	large := stream("pc-q35-7.2", 400_000)
+	for _, how := range []string{"raw", "gzip"} {
+		if _, err := examined(t, path, packed(t, how, large), false); err != nil {
+			t.Errorf("%s, large: %v", how, err)
+		}
+		if _, err := examined(t, path, packed(t, how, large[:len(large)-1]), false); err == nil || !strings.Contains(err.Error(), "cut short") {
+			t.Errorf("%s, large and cut: %v", how, err)
+		}
+	}
+}
+
+func TestWhatIsNoSnapshotIsSaidToBeNone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	z := packed(t, "gzip", []byte("hello, world"))
+	for want, data := range map[string]string{
+		"is empty": "",
+		"is not a memory snapshot of QEMU: it begins with 51 46 49 fb":         "QFI\xfb and so on",
+		"is not a memory snapshot of QEMU: what is in it begins with 68 65 6c": string(z),
+		"is a migration stream of version 4, and QEMU reads version 3":         "QEVM\x00\x00\x00\x04\x07\x00\x00\x00\x02ab",
+		"has nothing in it once it is unpacked":                                string(packed(t, "gzip", nil)),
+		"is damaged: gzip: ":                                                   string(z[:4]) + "\xff\xff\xff\xff\xff\xff" + strings.Repeat("\xff", 40),
+	} {
+		if _, err := examined(t, path, []byte(data), false); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("of %q it says %v, want %q", data, err, want)
+		}
+	}
+}
+
+func FuzzExamine(f *testing.F) {
+	for _, how := range []string{"raw", "gzip", "lz4", "zstd"} {
+		f.Add(packed(f, how, stream("pc-q35-7.2", 20)))
+	}
+	path := filepath.Join(f.TempDir(), "s")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		found, err := examined(t, path, data, false)
+		if len(found.MachineType) > maxTypeName {
+			t.Errorf("%d bytes of a name", len(found.MachineType))
+		}
+		if err == nil && len(data) < 20 {
+			t.Errorf("%q is no snapshot", data)
+		}
+	})
+}
