@@ -36,7 +36,13 @@ func newSource(name string, data []byte) *source {
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
 	// Line ends as YAML counts them; its further ones (U+0085, U+2028, U+2029) are refused by unreadable.
 	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data))
-	return &source{name: name, data: data, lines: strings.Split(strings.TrimSuffix(text, "\n"), "\n"), hidden: map[int]bool{}, secret: map[*yaml.Node]bool{}}
+	s := &source{name: name, data: data, lines: strings.Split(strings.TrimSuffix(text, "\n"), "\n"), hidden: map[int]bool{}, secret: map[*yaml.Node]bool{}}
+	for i, line := range s.lines {
+		if strings.Contains(line, "@") && password.MatchString(line) {
+			s.hidden[i+1] = true
+		}
+	}
+	return s
 }
 
 // tree is the file's only document: nil if it has none. A problem means that the file is not YAML.
@@ -126,7 +132,7 @@ func (s *source) position(n *yaml.Node) Position {
 // illustrate gives a problem the text of its line, unless that may not be shown, and takes passwords out of its own.
 func (s *source) illustrate(d *Diagnostic) {
 	d.Problem, d.Hint = withoutPassword(d.Problem), withoutPassword(d.Hint)
-	if d.Line < 1 || d.Line > len(s.lines) || s.hidden[d.Line] || password.MatchString(s.lines[d.Line-1]) {
+	if d.Line < 1 || d.Line > len(s.lines) || s.hidden[d.Line] {
 		return
 	}
 	// Only the part that is shown is looked at closely: a file of one long line may have a problem in each of its words.
