@@ -118,6 +118,7 @@ func (x *examination) connects(ctx context.Context) bool {
 	do := ""
 	switch socket, at := errors.AsType[*net.OpError](err); {
 	case ctx.Err() != nil:
+		x.Warn(f, "see whether its daemon is stopped or has too much to do", "it had not answered when this came to an end; no machine was looked at")
 		return false
 	case at && errors.Is(err, fs.ErrPermission) && socket.Addr != nil:
 		var why string

@@ -23,8 +23,11 @@ import (
 func (x *examination) machine(ctx context.Context, v *vm) {
 	f := diagnosis.About(machinery.AreaMachines, v.machine.Name, "machines."+v.machine.Name)
 	before := len(x.Found)
-	for _, problem := range fault.NotNil(v.bad, v.unsaved) {
-		x.unusable(f, problem)
+	for _, problem := range fault.NotNil(v.bad) {
+		x.unusable(f, problem, "")
+	}
+	for _, problem := range fault.NotNil(v.unsaved) {
+		x.unusable(f, problem, "put a whole one there, or make one with \"machinery vm snapshot create\"")
 	}
 	for _, path := range []string{v.conf.Disk, v.conf.Snapshot, v.conf.Info} {
 		if why, do := diagnosis.OpenToOthers(path); why != "" {
@@ -48,34 +51,38 @@ func (x *examination) machine(ctx context.Context, v *vm) {
 	case runs && status.State == machinery.StateError:
 		x.Problem(f, "look at why, and end it with \"machinery vm stop\"", "it is in state %s: %s", status, status.Detail)
 	case len(x.Found) == before:
-		x.OK(f, "%s; %s", status, v.inShort())
+		x.OK(f, "%s; %s", status, v.inShort(x.deep))
 	}
 }
 
 // unusable says what is wrong with a machine's configuration or files, each thing in a finding of its own.
-func (x *examination) unusable(f machinery.Finding, problem error) {
+// do is what to do about it; empty if that is not known.
+func (x *examination) unusable(f machinery.Finding, problem error, do string) {
 	if several, is := problem.(fault.Several); is {
 		for _, err := range several {
-			x.unusable(f, err)
+			x.unusable(f, err, do)
 		}
 		return
 	}
-	do := ""
-	if errors.Is(problem, fs.ErrNotExist) {
+	if do == "" && errors.Is(problem, fs.ErrNotExist) {
 		do = "put the file there, or correct its path in the configuration"
 	}
 	x.Failed(f, problem, do)
 }
 
 // inShort is what a machine that is well is made of.
-func (v *vm) inShort() string {
+func (v *vm) inShort(deep bool) string {
 	var parts []string
 	if disk, err := checkDisk(v.conf.Disk); err == nil {
 		parts = append(parts, fmt.Sprintf("disk %s of %s", disk.Format, diagnosis.Bytes(disk.VirtualSize)))
 	}
 	if file, packed, err := openSnapshot(v.conf.Snapshot); err == nil {
 		if info, err := file.Stat(); err == nil {
-			parts = append(parts, fmt.Sprintf("snapshot (%s) of %s", packed.name, diagnosis.Bytes(info.Size())))
+			text := fmt.Sprintf("snapshot (%s) of %s", packed.name, diagnosis.Bytes(info.Size()))
+			if packed.open != nil && !deep {
+				text += ", not read through (--deep does)"
+			}
+			parts = append(parts, text)
 		}
 		file.Close()
 	}
@@ -157,7 +164,11 @@ func (x *examination) whole(ctx context.Context, f machinery.Finding, v *vm) {
 		return // was said
 	}
 	defer file.Close()
-	if _, err := vmstate.Examine(ctx, file, !x.deep); err != nil && ctx.Err() == nil {
+	switch _, err := vmstate.Examine(ctx, file, !x.deep); {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, vmstate.ErrNoDescription):
+		x.Warn(f, "if the guest starts well, it is whole; if not, put a whole one there, or make it anew", "the snapshot %s %v", v.conf.Snapshot, err)
+	default:
 		x.Problem(f, "put a whole one there, or make it anew", "the snapshot %s %v", v.conf.Snapshot, err)
 	}
 }

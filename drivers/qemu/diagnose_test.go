@@ -116,7 +116,12 @@ func TestEachFaultOfAnInstallationIsFoundWithWhatToDo(t *testing.T) {
 		"no disk": {func(t *testing.T, _ *site, m *MachineConfig) { must(t, os.Remove(m.Disk)) },
 			machinery.LevelProblem, []string{"machines|vm|", "the disk cannot be used", "no such file", "correct its path"}},
 		"no snapshot": {func(t *testing.T, _ *site, m *MachineConfig) { must(t, os.Remove(m.Snapshot)) },
-			machinery.LevelProblem, []string{"machines|vm|", "the snapshot cannot be used", "no such file"}},
+			machinery.LevelProblem, []string{"machines|vm|", "the snapshot cannot be used", "no such file", "machinery vm snapshot create"}},
+		"a snapshot of an old machine type": {func(t *testing.T, _ *site, m *MachineConfig) {
+			must(t, os.WriteFile(m.Snapshot, []byte(migrationMagic+"\x07\x00\x00\x00\x03old and so on\x00"), 0o600))
+		}, machinery.LevelWarning, []string{"machines|vm|", "/snapshot may be cut short", "if the guest starts well"}},
+		"an empty snapshot": {func(t *testing.T, _ *site, m *MachineConfig) { must(t, os.Truncate(m.Snapshot, 0)) },
+			machinery.LevelProblem, []string{"machines|vm|", "it is empty", "machinery vm snapshot create"}},
 		"a snapshot that is cut short": {func(t *testing.T, _ *site, m *MachineConfig) {
 			must(t, os.WriteFile(m.Snapshot, []byte(migrationMagic+"\x00\x00\x00\x03\x07\x00\x00\x00\x03q35 and so on"), 0o600))
 		}, machinery.LevelProblem, []string{"machines|vm|", "/snapshot is cut short", "make it anew"}},

@@ -17,6 +17,7 @@ import (
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/drivers/internal/turns"
+	"github.com/machineries/machineries/internal/vmstate"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -353,9 +354,23 @@ func (r *run) loadError(outer, ctx context.Context, f *feed, err error) error {
 		if said == nil {
 			said = errors.New("it said nothing")
 		}
-		return failed(said, "QEMU (%s) ended (%v) while it loaded the snapshot %s", r.v.d.config.QEMU, r.howEnded(), path)
+		return failed(said, "QEMU (%s) ended (%v) while it loaded the snapshot %s%s", r.v.d.config.QEMU, r.howEnded(), path, unwhole(path))
 	}
-	return failed(err, "QEMU did not load the snapshot %s", path)
+	return failed(err, "QEMU did not load the snapshot %s%s", path, unwhole(path))
+}
+
+// unwhole is what can be seen quickly of why a snapshot is not whole, as a sentence about it goes on; empty if it seems to be. What
+// QEMU says of one that is cut short is a riddle.
+func unwhole(path string) string {
+	f, _, err := openSnapshot(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if _, err := vmstate.Examine(context.Background(), f, true); err != nil {
+		return ", which " + err.Error()
+	}
+	return ""
 }
 
 // abandon ends a QEMU whose start failed, and removes what there is of the run.

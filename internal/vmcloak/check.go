@@ -2,6 +2,7 @@ package vmcloak
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -36,11 +37,16 @@ func (m *Machine) Check(ctx context.Context, o Options) []string {
 		found = append(found, fmt.Sprintf("%s belongs to %s, who can change it at any time, and this runs as %s: run it as the owner, or give the files to the user that the sandbox runs as",
 			strings.Join(owners[owner], ", "), owner, me()))
 	}
-	if err := checkDisk(m.DiskPath); err != nil {
+	switch err := checkDisk(m.DiskPath); {
+	case errors.Is(err, errNoHeader):
+		found = append(found, "the disk "+err.Error())
+	case err != nil:
 		found = append(found, "the disk cannot be used: "+err.Error())
 	}
 	snapshot, err := examine(ctx, m.SnapshotPath, o.Quick)
-	if err != nil && ctx.Err() == nil {
+	if errors.Is(err, vmstate.ErrNoDescription) {
+		found = append(found, "the snapshot "+err.Error())
+	} else if err != nil && ctx.Err() == nil {
 		found = append(found, "the snapshot is not what QEMU could restore whole: "+err.Error())
 	}
 	found = append(found, m.versions(o.QEMU, snapshot.MachineType)...)

@@ -8,6 +8,9 @@ import (
 	"github.com/machineries/machineries/internal/qcow2"
 )
 
+// errNoHeader is about a disk that QEMU can use, and that is unlikely to be the machine's.
+var errNoHeader = errors.New("is no qcow2 image, as VMCloak makes them, and would be taken for a raw one")
+
 // checkDisk is why QEMU could not open a machine's disk, or would take it for something that it is not.
 func checkDisk(path string) error {
 	f, err := openRegular(path) // which says best what keeps it from being read
@@ -34,7 +37,7 @@ func checkDisk(path string) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", path, reason(err))
 	case chain[0].Format != "qcow2":
-		return fmt.Errorf("%s is not a qcow2 image: it has no such header", path)
+		return fmt.Errorf("%s %w", path, errNoHeader)
 	}
 	return nil
 }

@@ -275,7 +275,7 @@ func TestWhatWillNotWorkIsSaid(t *testing.T) {
 		"no snapshot file":      {nil, remove("memory.snapshot"), []string{"memory.snapshot: there is no such file"}},
 		"no disk":               {nil, remove("disk.qcow2"), []string{"the disk cannot be used: ", "disk.qcow2: there is no such file"}},
 		"empty disk":            {nil, func(t *testing.T, dir string) { write(t, dir+"/disk.qcow2", nil) }, []string{"disk.qcow2 is empty"}},
-		"disk without header":   {nil, func(t *testing.T, dir string) { write(t, dir+"/disk.qcow2", make([]byte, 1024)) }, []string{"is not a qcow2 image"}},
+		"disk without header":   {nil, func(t *testing.T, dir string) { write(t, dir+"/disk.qcow2", make([]byte, 1024)) }, []string{"the disk ", "is no qcow2 image, as VMCloak makes them, and would be taken for a raw one"}},
 		"disk that is broken":   {nil, func(t *testing.T, dir string) { write(t, dir+"/disk.qcow2", []byte("QFI\xfb\x00\x00\x00\x09")) }, []string{"the disk cannot be used"}},
 		"no backing file": {nil, func(t *testing.T, dir string) {
 			remove("disk.qcow2")(t, dir)

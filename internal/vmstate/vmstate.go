@@ -26,6 +26,7 @@ const (
 	migrationMagic = "QEVM"
 	streamVersion  = 3
 	// The bytes that begin the sections that are looked at.
+	sectionEnd           = 0x00
 	sectionConfiguration = 0x07
 	sectionDescription   = 0x06
 	// maxTypeName and maxDescription bound those sections. A description of a large machine has some 50 KiB.
@@ -133,7 +134,7 @@ func damaged(packing string, err error) error {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return fmt.Errorf("is packed with a window of more than %d MiB, which is not supported (zstd --long=29 or less does it)", maxWindow>>20)
 	}
-	return fmt.Errorf("is damaged: %s: %w", packing, err)
+	return fmt.Errorf("is damaged: %s: %s", packing, strings.TrimPrefix(err.Error(), packing+": "))
 }
 
 // examineHead looks at how a snapshot begins.
@@ -167,12 +168,19 @@ func examineHead(r io.Reader) (Stream, error) {
 	return Stream{MachineType: string(name)}, nil
 }
 
+// ErrNoDescription is the error of a snapshot that ends as one may, but not as QEMU ends most: it is whole, or was cut at a zero, or has zeros
+// behind its end.
+var ErrNoDescription = errors.New("may be cut short: it does not end with the description of its sections that QEMU writes last, except for machine types before 2.3 and with suppress-vmdesc=on")
+
 // whole is an error if a snapshot does not end as QEMU ends one.
 func whole(end []byte) error {
 	for at := len(end) - 6; at >= 0; at-- {
 		if end[at] == sectionDescription && end[at+5] == '{' && int(binary.BigEndian.Uint32(end[at+1:])) == len(end)-at-5 {
 			return nil
 		}
+	}
+	if len(end) > 0 && end[len(end)-1] == sectionEnd {
+		return ErrNoDescription
 	}
 	return errors.New("is cut short: it does not end with the description of its sections that QEMU writes last")
 }
