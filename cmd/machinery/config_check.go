@@ -57,7 +57,7 @@ type problemJSON struct {
 
 func (a *app) checkConfigs(cmd *cobra.Command, o configOptions, paths []string) error {
 	all := []checkedFile{}
-	ok := true
+	status := 0
 	for _, path := range paths {
 		doc, err := o.load(cmd, path)
 		c := checkedFile{File: path, OK: err == nil, Problems: []problemJSON{}}
@@ -65,7 +65,10 @@ func (a *app) checkConfigs(cmd *cobra.Command, o configOptions, paths []string) 
 		if f, is := errors.AsType[*failure](err); is {
 			c.Error = f.Error()
 		} else if err != nil && !told {
-			return err // of usage: nothing is known of any file then
+			if len(paths) == 1 || o.driver != "" {
+				return err // of usage: nothing is known of any file then
+			}
+			c.Error, status = err.Error(), exitUsage
 		}
 		if doc != nil {
 			c.Machines, problems = len(doc.Machines()), doc.Problems()
@@ -75,7 +78,9 @@ func (a *app) checkConfigs(cmd *cobra.Command, o configOptions, paths []string) 
 		for _, p := range problems {
 			c.Problems = append(c.Problems, problemJSON{p.Severity.String(), p.Line, p.Column, p.Path, p.Problem, p.Hint, p.Text})
 		}
-		ok = ok && c.OK
+		if !c.OK {
+			status = max(status, exitFailed)
+		}
 		all = append(all, c)
 		if !o.json {
 			a.tellChecked(c, problems)
@@ -86,8 +91,8 @@ func (a *app) checkConfigs(cmd *cobra.Command, o configOptions, paths []string) 
 			return err
 		}
 	}
-	if !ok {
-		return &failure{status: exitFailed}
+	if status != 0 {
+		return &failure{status: status}
 	}
 	return nil
 }

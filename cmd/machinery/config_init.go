@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -74,19 +75,17 @@ func (a *app) initConfigs(dir string, drivers []machinery.Driver, schemas bool) 
 // initConfig writes the example of a driver, and its schema before it, so that no file names one that is not there.
 func (a *app) initConfig(dir string, d machinery.Driver, schemas bool) error {
 	path := filepath.Join(dir, d.Name+".yaml")
-	if info, err := os.Lstat(path); err == nil {
+	info, err := os.Lstat(path)
+	there := err == nil
+	if there {
 		if target, err := os.Stat(path); err != nil || !target.Mode().IsRegular() {
 			return fmt.Errorf("%s cannot be written: it is %s", path, kindOfFile(info.Mode()))
 		}
-		fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("%s is there already, and was left alone\n", oneLine(path))))
-		return nil
 	}
-	text, err := conftemplates.Example(d)
-	if err != nil {
-		return fmt.Errorf("the template of the driver %q cannot be rendered: %w", d.Name, err)
-	}
+	line := ""
 	if schemas {
 		name := d.Name + ".schema.json"
+		line = "# yaml-language-server: $schema=" + name
 		schema, err := d.Schema.JSONSchema(false)
 		if err != nil {
 			return err
@@ -94,7 +93,21 @@ func (a *app) initConfig(dir string, d machinery.Driver, schemas bool) error {
 		if err := a.writeNew(filepath.Join(dir, name), schema); err != nil {
 			return err
 		}
-		text = append([]byte("# yaml-language-server: $schema="+name+"\n"), text...)
+	}
+	if there {
+		text := oneLine(path) + " is there already, and was left alone"
+		if data, err := os.ReadFile(path); line != "" && err == nil && !strings.Contains(string(data), line) {
+			text += "; for editors to find the schema, put this line at its top:\n  " + line
+		}
+		fmt.Fprint(a.out, a.outTerm.fold(text+"\n"))
+		return nil
+	}
+	text, err := conftemplates.Example(d)
+	if err != nil {
+		return fmt.Errorf("the template of the driver %q cannot be rendered: %w", d.Name, err)
+	}
+	if line != "" {
+		text = append([]byte(line+"\n"), text...)
 	}
 	return a.writeNew(path, text)
 }

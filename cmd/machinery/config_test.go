@@ -118,6 +118,12 @@ func TestConfigCheckTellsOfAllFilesAndFailsForOne(t *testing.T) {
 	if len(all) != 3 || !all[0].OK || all[1].OK || len(all[1].Problems) != 2 || all[1].Problems[0].Line != 2 || all[2].Error == "" {
 		t.Errorf("%+v", all)
 	}
+	// Of a file that is no driver's is said so, and the others are checked.
+	other := configFile(t, "kvm.schema.json", "{}")
+	mixed := runCLI(t, "config", "check", "--static", other, good)
+	mixed.want(t, exitUsage, "")
+	says(t, mixed.err, `there is no driver "kvm.schema"`)
+	says(t, mixed.out, good+": 1 machine, no problem\n")
 	warned := configFile(t, "kvm.yaml", kvmFile+"    colour: red\n")
 	runCLI(t, "config", "check", "--static", warned).want(t, 0, "stderr")
 	runCLI(t, "config", "check", "--static", "--strict", warned).want(t, exitFailed, "stderr")
@@ -167,7 +173,7 @@ func TestConfigInitWritesExamplesThatLoadAndOverwritesNothing(t *testing.T) {
 	}
 	again := runCLI(t, "config", "init", "--schemas", dir)
 	again.want(t, 0, "stderr")
-	if text, err := os.ReadFile(files[0]); err != nil || string(text) != "mine" || !strings.Contains(again.out, files[0]+" is there already, and was left alone\n") {
+	if text, err := os.ReadFile(files[0]); err != nil || string(text) != "mine" || !strings.Contains(again.out, files[0]+" is there already, and was left alone; for editors to find the schema, put this line at its top:\n  # yaml-language-server: $schema=") {
 		t.Errorf("a file that was there is %q (%v):\n%s", text, err, again.out)
 	}
 	last := ourDrivers(t)[len(ourDrivers(t))-1]
@@ -175,7 +181,7 @@ func TestConfigInitWritesExamplesThatLoadAndOverwritesNothing(t *testing.T) {
 		t.Errorf("the new file does not name its schema: %.100s (%v)", text, err)
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != len(files)+1 {
+	if err != nil || len(entries) != 2*len(files) {
 		t.Errorf("%v, %v", entries, err)
 	}
 }

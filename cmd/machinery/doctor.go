@@ -141,6 +141,8 @@ type doctorReport struct {
 	Problems int          `json:"problems"`
 	Warnings int          `json:"warnings"`
 	Parts    []doctorPart `json:"parts"`
+	// Error is why not everything was looked at.
+	Error string `json:"error,omitempty"`
 }
 
 // examine looks at all parts, and tells what was found.
@@ -176,6 +178,9 @@ func (o *doctorOptions) examine(ctx context.Context, a *app, parts []doctorPart)
 		}
 	}
 	report.OK = report.Problems == 0 && ended == nil
+	if ended != nil {
+		report.Error = inWords(a.command, ended)
+	}
 	if o.json {
 		if err := a.writeJSON(report); err != nil {
 			return err
@@ -203,7 +208,7 @@ func (r doctorReport) text(all bool) string {
 	}
 	text := cmp.Or(strings.Join(parts, " and "), "no problem")
 	if !all {
-		text += " so far"
+		return "Not everything was looked at; so far " + text + "."
 	}
 	return text + "."
 }

@@ -176,7 +176,11 @@ func TestTheDoctorSaysWhenItDidNotLookAtEverything(t *testing.T) {
 	r := s.doctor("--timeout", "1ns")
 	r.want(t, exitFailed, "")
 	says(t, r.err, "machinery: doctor: not everything was looked at: --timeout 1ns is over")
-	says(t, r.out, "no problem so far.")
+	says(t, r.out, "Not everything was looked at; so far no problem.")
+	report := decode[doctorReport](t, s.doctor("--timeout", "1ns", "--json").out)
+	if report.OK || !strings.Contains(report.Error, "--timeout 1ns is over") {
+		t.Errorf("in JSON: %t, %q", report.OK, report.Error)
+	}
 }
 
 func TestTheDoctorNamesAUserAsSudoTakesOne(t *testing.T) {

@@ -58,7 +58,7 @@ Exit status: 0 if the machine was added, 1 if not, 2 for wrong usage.`,
 			}
 			fmt.Fprint(a.out, a.outTerm.fold(fmt.Sprintf("%s: added to %s\n", oneLine(name), oneLine(o.config))))
 			// The file has the machine now; what else is wrong is no failure of this command.
-			_, err = config.Options{Static: true}.Load(o.config, d.Schema)
+			_, err = config.Options{Static: o.static}.Load(o.config, d.Schema)
 			if problems, _ := errors.AsType[config.Problems](err); len(problems.Errors()) > 0 {
 				a.say("machinery: ", fmt.Sprintf("other things in %s are wrong; \"machinery config check %s\" tells them", oneLine(o.config), shellQuote(o.config)))
 			}

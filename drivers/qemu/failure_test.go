@@ -66,7 +66,7 @@ func TestASnapshotThatCannotBeLoadedFailsTheStartAtOnceWithQEMUsWords(t *testing
 	t.Run("cut short", func(t *testing.T) {
 		s := newSite(t)
 		s.add("vm", snaps.disk, half)
-		startFails(t, s, machinery.ErrHypervisor, append(file, "exit status 1", "load of migration failed")...)
+		startFails(t, s, machinery.ErrHypervisor, append(file, "exit status 1", "load of migration failed", "cut short: it does not end with")...)
 	})
 	t.Run("scribbled over", func(t *testing.T) {
 		s := newSite(t)

@@ -69,6 +69,11 @@ func Parse(name string, data []byte) (*Info, error) {
 		return nil, r.err()
 	}
 	const in = "machine."
+	if _, args := machine.get("start_args"); args && !machine.hasAny("name", "ip", "os_name", "disk", "memory_snapshot") {
+		// This is what a driver wants of the file, and all that there is in those which were not made by VMCloak.
+		return nil, s.problem(machine.at, "this machineinfo.json has arguments for QEMU and nothing else, so it is not VMCloak's: "+
+			"give the rest yourself, with \"machinery machine add\"")
+	}
 	info.Name = r.text(machine, in, "name", needed)
 	info.IP = r.text(machine, in, "ip", needed)
 	if _, err := netip.ParseAddr(info.IP); err != nil && info.IP != "" {

@@ -41,6 +41,11 @@ func (v value) get(key string) (value, bool) {
 	return v.members[i].value, true
 }
 
+// hasAny tells whether an object has one of the keys.
+func (v value) hasAny(keys ...string) bool {
+	return slices.ContainsFunc(v.members, func(m member) bool { return slices.Contains(keys, m.key) })
+}
+
 // kind is what a value is, in the words of a message.
 func (v value) kind() string {
 	switch plain := v.plain.(type) {
