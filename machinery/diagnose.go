@@ -91,6 +91,12 @@ func (r *Registry) Diagnose(ctx context.Context, driver, path string, o Diagnose
 		if doc != nil {
 			found = d.diagnose(ctx, doc, o)
 		}
+		for i := range found {
+			// The file cannot be used, however little the driver itself thinks of it.
+			if f := &found[i]; f.Level == LevelWarning && f.Key != "" && slices.ContainsFunc(here, func(h Finding) bool { return h.Level == LevelProblem && h.Key == f.Key }) {
+				f.Level = LevelProblem
+			}
+		}
 		// What the driver has found itself, it says better.
 		here = slices.DeleteFunc(here, func(f Finding) bool { return tells(found, f.Key) })
 		file := append(always, here...)

@@ -67,6 +67,23 @@ func TestADriverIsAskedForADiagnosisThoughWhatItsConfigurationNamesIsNotThere(t 
 	}
 }
 
+func TestWhatAFileCannotBeUsedWithIsAProblemThoughTheDriverOnlyWarns(t *testing.T) {
+	path := write(t, "box.yaml", "program: /nowhere/x\n")
+	r := registry(t, looking(func(context.Context, *config.Document, machinery.DiagnoseOptions) []machinery.Finding {
+		return []machinery.Finding{
+			{Area: machinery.AreaHypervisor, Subject: "/nowhere/x", Key: "program", Level: machinery.LevelWarning, What: "not installed", Do: "install it"},
+			{Area: machinery.AreaHypervisor, Subject: "y", Key: "other", Level: machinery.LevelWarning, What: "old"},
+		}
+	}))
+	found, err := r.Diagnose(t.Context(), "box", path, machinery.DiagnoseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"hypervisor|/nowhere/x|problem|not installed|install it", "hypervisor|y|warning|old|"}, briefly(found)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAFileThatNoDriverCanUseIsDiagnosedAlone(t *testing.T) {
 	r := registry(t, looking(func(context.Context, *config.Document, machinery.DiagnoseOptions) []machinery.Finding {
 		t.Error("the driver was asked")

@@ -84,6 +84,11 @@ type doctorPart struct {
 
 // choose finds the configurations to look at.
 func (o *doctorOptions) choose(cmd *cobra.Command, args []string) ([]doctorPart, error) {
+	for _, arg := range args {
+		if !slices.Contains(driverNames(), arg) && (strings.ContainsRune(arg, '/') || strings.Contains(arg, ".y")) {
+			return nil, usage(cmd, "%q is no driver; write -c before each configuration file", arg)
+		}
+	}
 	if len(args) > 1 {
 		return nil, usage(cmd, "name one driver at most, not %d", len(args))
 	}

@@ -73,6 +73,7 @@ func TestWrongUsageGivesOneLineThatHelpsAndStatus2(t *testing.T) {
 		{[]string{"config", "init"}, []string{"name the directory to write to"}},
 		{[]string{"config", "init", "/nowhere/x", "qmeu"}, []string{`no driver "qmeu"`, `did you mean "qemu"?`}},
 		{[]string{"config", "check"}, []string{"name the files to check"}},
+		{[]string{"doctor", "-c", "a/qemu.yaml", "a/kvm.yaml"}, []string{`"a/kvm.yaml" is no driver; write -c before each configuration file`}},
 		{[]string{"config", "check", "/etc/passwd"}, []string{`/etc/passwd`, `no driver "passwd"`, "--driver"}},
 		{[]string{"config", "show", "--driver", "kemu", "x.yaml"}, []string{`no driver "kemu"`, `"qemu"`}},
 		{[]string{"config", "schema"}, []string{"name one driver"}},

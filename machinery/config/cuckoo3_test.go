@@ -24,6 +24,7 @@ var cuckoo3 = map[string]func(t *testing.T, dir string){
 	"a text is blank":                                       refused("kvm", `os_version: " "`, "the text is empty"),
 	"platform in capital letters":                           reads("kvm", "platform: Windows", "platform", "windows"),
 	"a MAC address in capital letters":                      reads("kvm", "mac_address: 52:54:00:AB:CD:EF", "mac_address", "52:54:00:ab:cd:ef"),
+	"a MAC address of digits without quotes":                reads("kvm", "mac_address: 52:54:00:12:34:56", "mac_address", "52:54:00:12:34:56"),
 	"a number in quotes":                                    reads("kvm", `agent_port: "8000"`, "agent_port", 8000),
 	"a number with a fraction":                              refused("kvm", "agent_port: 8000.9", "is not a whole number"),
 	"a number is a truth value":                             refused("kvm", "agent_port: true", "is not a whole number"),

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 )
 
-// JSONSchema is the schema as a JSON Schema of draft 2020-12, with which editors complete keys, show what they are for, and mark what is
-// wrong (https://json-schema.org/draft/2020-12). It takes and refuses what Options{Static: true} does, as far as JSON Schema can say it:
+// JSONSchema is the schema as a JSON Schema of draft 7, which every editor knows, with which editors complete keys, show what they are for, and mark what is
+// wrong (https://json-schema.org/draft-07). It takes and refuses what Options{Static: true} does, as far as JSON Schema can say it:
 //
 //   - It does not know of values that must be unique, nor of keys that stand twice in a section, which editors find by themselves.
 //   - It sees values and not how they were written. 8000.0 and 010 are whole numbers to it, which Load refuses.
@@ -26,7 +27,7 @@ func (s *Schema) JSONSchema(strict bool) ([]byte, error) {
 	}
 	w := jsonSchema{strict: strict}
 	root := append(object{
-		{"$schema", "https://json-schema.org/draft/2020-12/schema"},
+		{"$schema", "http://json-schema.org/draft-07/schema#"},
 		{"title", s.Name + ".yaml"},
 		{"description", s.Doc},
 	}, w.section(s.Fields)...)
@@ -178,8 +179,18 @@ var anyText = []object{text(`^[^\x00]*[^\s\x00][^\x00]*$`), {{"type", []string{"
 // text is a text with that form, in the syntax that JSON Schema has in common with Go and JavaScript.
 func text(pattern string) object { return object{{"type", "string"}, {"pattern", pattern}} }
 
-// scalar are the forms of a plain value.
+// scalar are the forms of a plain value. An editor that knows patternErrorMessage shows that, and not the pattern, where a text has none of them.
 func (w jsonSchema) scalar(t Type) []object {
+	forms := slices.Clone(w.forms(t))
+	for i, form := range forms {
+		if slices.ContainsFunc(form, func(m member) bool { return m.key == "pattern" }) {
+			forms[i] = append(slices.Clone(form), member{"patternErrorMessage", upper(sentence("this is not " + t.Describe()))})
+		}
+	}
+	return forms
+}
+
+func (w jsonSchema) forms(t Type) []object {
 	switch t := t.(type) {
 	case String:
 		if t.OneOf != nil {

@@ -18,8 +18,8 @@ const (
 
 	// maxDepth is how deep the file may be nested. Schemas need five levels; a parser of hostile input needs a bound.
 	maxDepth = 100
-	// maxText is the longest piece of a line that a message shows, in characters.
-	maxText = 120
+	// maxText is the longest piece of a line that a message shows, in characters: with its number before it, it fits a terminal of 80 columns.
+	maxText = 70
 )
 
 // source is the text of one file, with the lines that must not be shown.

@@ -129,6 +129,9 @@ func TestAFileThatIsNotThereIsSaidInAFewWords(t *testing.T) {
 		t.Error("it can be executed")
 	}
 	says(t, only(t, &l), machinery.LevelProblem, "permission denied")
+	if os.Geteuid() == 0 {
+		says(t, only(t, &l), machinery.LevelProblem, "may be executed by nobody (mode 0600)", "chmod +x "+path)
+	}
 	l = List{}
 	mustDo(t, os.Chmod(path, 0o700))
 	if !l.Program(About("a", path, "k"), "install it") || len(l.Found) != 0 {
@@ -243,6 +246,16 @@ func TestARuntimeDirectoryIsLookedAtAndNotMade(t *testing.T) {
 		t.Errorf("it is %q", got)
 	}
 	says(t, only(t, &l), machinery.LevelProblem, "chmod 700", "runtime_dir")
+	// Who followed that advice for /tmp would lock everybody else out of it.
+	mustDo(t, os.Chmod(path, 0o777|os.ModeSticky))
+	l = List{}
+	if got := l.RuntimeDir(path, "s"); got != "" {
+		t.Errorf("it is %q", got)
+	}
+	says(t, only(t, &l), machinery.LevelProblem, "is for all users (mode 0777); use a directory of its own, such as "+path+"/machineries")
+	if strings.Contains(l.Found[0].What+l.Found[0].Do, "chmod") {
+		t.Errorf("%+v", l.Found[0])
+	}
 	mustDo(t, os.Chmod(path, 0o700))
 	l = List{}
 	if got := l.RuntimeDir(path, "s"); got != path {

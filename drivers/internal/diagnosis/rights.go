@@ -55,6 +55,10 @@ func Denied(path string) (why, do string) {
 		return "", ""
 	}
 	owner, group := userName(int(s.Uid)), groupName(int(s.Gid))
+	if os.Geteuid() == 0 && info.Mode().IsRegular() && info.Mode().Perm()&0o111 == 0 {
+		// Root may do all else.
+		return fmt.Sprintf("%s may be executed by nobody (mode %04o)", path, info.Mode().Perm()), fmt.Sprintf("correct the path; if it is the right program, chmod +x %s", path)
+	}
 	why = fmt.Sprintf("%s belongs to %s, group %s, mode %04o, and this program runs as %s", barrier, owner, group, info.Mode().Perm(), whoami())
 	need := fs.FileMode(0o040)
 	switch {
@@ -67,6 +71,9 @@ func Denied(path string) (why, do string) {
 	}
 	if int(s.Gid) != 0 && info.Mode().Perm()&need == need {
 		return why, fmt.Sprintf("add %s to the group %s (usermod -aG %s %s, then log in again), or run this as %s", whoami(), group, group, userName(os.Geteuid()), owner)
+	}
+	if barrier == path && info.IsDir() {
+		return why, fmt.Sprintf("name a directory that belongs to %s (as root: install -d -m 700 -o %s DIRECTORY), or run this as %s", whoami(), userName(os.Geteuid()), owner)
 	}
 	return why, fmt.Sprintf("run this as %s, or let %s at it (chown, chgrp and chmod)", owner, whoami())
 }

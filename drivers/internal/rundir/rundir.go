@@ -124,6 +124,8 @@ func CheckPrivate(path string) error {
 		return fmt.Errorf("%s is not a directory", path)
 	case Owner(info) != os.Geteuid():
 		return fmt.Errorf("%s belongs to user %d, not to this one (%d)", path, Owner(info), os.Geteuid())
+	case info.Mode()&os.ModeSticky != 0 || path == "/":
+		return fmt.Errorf("%s is for all users (mode %04o); use a directory of its own, such as %s", path, info.Mode().Perm(), filepath.Join(path, "machineries"))
 	case info.Mode().Perm()&0o077 != 0:
 		return fmt.Errorf("%s is open to other users (mode %#o); close it with chmod 700", path, info.Mode().Perm())
 	}
