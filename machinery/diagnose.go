@@ -98,9 +98,10 @@ func (r *Registry) Diagnose(ctx context.Context, driver, path string, o Diagnose
 			}
 		}
 		// What the driver has found itself, it says better.
+		sound := len(always)+len(here) == 0
 		here = slices.DeleteFunc(here, func(f Finding) bool { return tells(found, f.Key) })
 		file := append(always, here...)
-		if len(file) == 0 && doc != nil {
+		if sound && doc != nil {
 			what := fmt.Sprintf("%d machines, no mistake", len(doc.Machines()))
 			if len(doc.Machines()) == 1 {
 				what = "1 machine, no mistake"
