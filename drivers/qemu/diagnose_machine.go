@@ -3,6 +3,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/fault"
 	"github.com/machineries/machineries/drivers/qemu/monitor"
+	"github.com/machineries/machineries/internal/qemuargs"
 	"github.com/machineries/machineries/internal/vmstate"
 	"github.com/machineries/machineries/machinery"
 )
@@ -35,6 +37,7 @@ func (x *examination) machine(ctx context.Context, v *vm) {
 		}
 	}
 	if v.problem() == nil {
+		x.arguments(f, v)
 		x.fits(ctx, f, v)
 		if ctx.Err() == nil {
 			x.whole(ctx, f, v)
@@ -68,6 +71,22 @@ func (x *examination) unusable(f machinery.Finding, problem error, do string) {
 		do = "put the file there, or correct its path in the configuration"
 	}
 	x.Failed(f, problem, do)
+}
+
+// arguments looks at what QEMU would say of a machine's arguments at a start, and cannot be told of without one.
+func (x *examination) arguments(f machinery.Finding, v *vm) {
+	if v.args == nil {
+		return
+	}
+	gone, _ := qemuargs.Gone(v.args.args)
+	for _, text := range gone {
+		x.Problem(f, "correct "+cmp.Or(v.conf.Info, "its arguments"), "%s", text)
+	}
+	for _, bridge := range bridges(v.args.args) {
+		if why := bridgeDenied(bridge, bridgeACL); why != "" {
+			x.Warn(f, fmt.Sprintf("write \"allow %s\" into %s, and let QEMU's helper, qemu-bridge-helper, be setuid root unless QEMU runs as root", bridge, bridgeACL), "%s", why)
+		}
+	}
 }
 
 // inShort is what a machine that is well is made of.
@@ -164,7 +183,15 @@ func (x *examination) whole(ctx context.Context, f machinery.Finding, v *vm) {
 		return // was said
 	}
 	defer file.Close()
-	switch _, err := vmstate.Examine(ctx, file, !x.deep); {
+	stream, err := vmstate.Examine(ctx, file, !x.deep)
+	if stream.MachineType != "" && v.args != nil {
+		if now, err := x.d.version.of(ctx, x.d.config.QEMU); err == nil {
+			if text := qemuargs.OtherType(stream.MachineType, v.args.args, qemuargs.Version{Major: now.Major, Minor: now.Minor}); text != "" {
+				x.Problem(f, "put that into "+cmp.Or(v.conf.Info, "its arguments")+", or make the snapshot anew", "%s", text)
+			}
+		}
+	}
+	switch {
 	case err == nil || ctx.Err() != nil:
 	case errors.Is(err, vmstate.ErrNoDescription):
 		x.Warn(f, "if the guest starts well, it is whole; if not, put a whole one there, or make it anew", "the snapshot %s %v", v.conf.Snapshot, err)

@@ -120,6 +120,12 @@ func TestEachFaultOfAnInstallationIsFoundWithWhatToDo(t *testing.T) {
 		"a snapshot of an old machine type": {func(t *testing.T, _ *site, m *MachineConfig) {
 			must(t, os.WriteFile(m.Snapshot, []byte(migrationMagic+"\x07\x00\x00\x00\x03old and so on\x00"), 0o600))
 		}, machinery.LevelWarning, []string{"machines|vm|", "/snapshot may be cut short", "if the guest starts well"}},
+		"an argument that QEMU has not any more": {func(_ *testing.T, _ *site, m *MachineConfig) { m.Args = append(machineArgs(), "-realtime", "mlock=off") },
+			machinery.LevelProblem, []string{"machines|vm|", `no argument "-realtime mlock=off" any more; write -overcommit`, "correct "}},
+		"a snapshot of another machine type": {func(t *testing.T, _ *site, m *MachineConfig) {
+			m.Args = append(machineArgs(), "-M", "q35")
+			must(t, os.WriteFile(m.Snapshot, []byte(migrationMagic+"\x07\x00\x00\x00\x0apc-q35-6.2 and so on\x00\x06\x00\x00\x00\x02{}"), 0o600))
+		}, machinery.LevelProblem, []string{"machines|vm|", "its snapshot is of the machine type pc-q35-6.2, and -M q35 is pc-q35-7.2 in QEMU 7.2, which does not load it", `write "-M", "pc-q35-6.2"`, "put that into "}},
 		"an empty snapshot": {func(t *testing.T, _ *site, m *MachineConfig) { must(t, os.Truncate(m.Snapshot, 0)) },
 			machinery.LevelProblem, []string{"machines|vm|", "it is empty", "machinery vm snapshot create"}},
 		"a snapshot that is cut short": {func(t *testing.T, _ *site, m *MachineConfig) {

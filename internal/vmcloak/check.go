@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/machineries/machineries/internal/qemuargs"
 	"github.com/machineries/machineries/internal/vmstate"
 )
 
@@ -50,7 +51,7 @@ func (m *Machine) Check(ctx context.Context, o Options) []string {
 		found = append(found, "the snapshot is not what QEMU could restore whole: "+err.Error())
 	}
 	found = append(found, m.versions(o.QEMU, snapshot.MachineType)...)
-	gone, left := goneArguments(m.StartArgs)
+	gone, left := qemuargs.Gone(m.StartArgs)
 	found = append(found, gone...)
 	if o.Review != nil {
 		return append(found, o.Review(left, m.DiskPath)...)
@@ -73,21 +74,20 @@ func (m *Machine) Renamed() string {
 // versions is what the QEMU that made the snapshot and the one that is to load it have to do with each other.
 func (m *Machine) versions(installed, saved string) []string {
 	var found []string
-	here, known := parseVersion(installed)
+	here, known := qemuargs.ParseVersion(installed)
 	if !known {
 		return nil
 	}
-	option, wanted := machineType(m.StartArgs)
-	if by, ok := parseVersion(m.MachineryVersion); ok && by.major != here.major {
+	option, wanted := qemuargs.MachineType(m.StartArgs)
+	if by, ok := qemuargs.ParseVersion(m.MachineryVersion); ok && by.Major != here.Major {
 		text := fmt.Sprintf("its snapshot was made by QEMU %s, and QEMU %s is installed, which may not load it", m.MachineryVersion, installed)
-		if !versioned(wanted) {
+		if !wanted.Versioned() {
 			text += fmt.Sprintf(", as %s is another machine in each version", option)
 		}
 		found = append(found, text+"; install that version, or make the snapshot anew if the machine does not start")
 	}
-	if meant := wanted.in(here); versioned(typeName(saved)) && versioned(meant) && string(meant) != saved {
-		found = append(found, fmt.Sprintf("its snapshot is of the machine type %s, and %s is %s in QEMU %s, which does not load it; write \"-M\", %q in %s",
-			saved, option, meant, installed, saved, InfoName))
+	if text := qemuargs.OtherType(saved, m.StartArgs, here); text != "" {
+		found = append(found, text+" in "+InfoName)
 	}
 	return found
 }

@@ -16,8 +16,8 @@ type Machine struct {
 	Dir, InfoPath, DiskPath, SnapshotPath string
 }
 
-// Find is the directories of machines at a path, absolute and sorted: the path itself if it is one, or else those in it that are. It
-// is an error if there is none.
+// Find is the directories of machines at a path, absolute and sorted: the path itself if it is one, and those in it that are. It is an
+// error if there is none.
 func Find(path string) ([]string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -34,14 +34,15 @@ func Find(path string) ([]string, error) {
 			return []string{filepath.Dir(abs)}, nil
 		}
 		return nil, fmt.Errorf("%s is not a directory; name that of a machine, with its %s, or one of such directories", path, InfoName)
-	case hasInfo(abs):
-		return []string{abs}, nil
-	}
-	entries, err := os.ReadDir(abs)
-	if err != nil {
-		return nil, denied(abs, err)
 	}
 	var dirs []string
+	if hasInfo(abs) {
+		dirs = append(dirs, abs)
+	}
+	entries, err := os.ReadDir(abs)
+	if err != nil && len(dirs) == 0 {
+		return nil, denied(abs, err)
+	}
 	for _, e := range entries { // sorted
 		if dir := filepath.Join(abs, e.Name()); hasInfo(dir) {
 			dirs = append(dirs, dir)

@@ -3,15 +3,14 @@ package vmcloak
 import (
 	"context"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/machineries/machineries/internal/qemuargs"
 	"github.com/machineries/machineries/internal/require"
 )
 
@@ -37,18 +36,18 @@ func TestWhatTheHostsQEMUWritesIsWholeAndABytesLessIsNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	here, ok := parseVersion(version)
+	here, ok := qemuargs.ParseVersion(version)
 	if !ok {
 		t.Fatalf("%q is no version", version)
 	}
-	for _, name := range []typeName{"q35", "pc"} {
+	for _, name := range []qemuargs.Type{"q35", "pc"} {
 		path := filepath.Join(t.TempDir(), "memory.snapshot")
 		out := qemu(t, fmt.Sprintf("migrate \"exec:cat >%s\"\nquit\n", path), "-M", string(name))
 		found, err := examine(t.Context(), path, false)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if want := string(name.in(here)); found.MachineType != want {
+		if want := string(name.In(here)); found.MachineType != want {
 			t.Errorf("the snapshot is of %q, want %q", found.MachineType, want)
 		}
 		data, err := os.ReadFile(path)
@@ -59,55 +58,9 @@ func TestWhatTheHostsQEMUWritesIsWholeAndABytesLessIsNot(t *testing.T) {
 			if err := os.WriteFile(path, data[:len(data)-n], 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := examine(t.Context(), path, false); err == nil || !strings.Contains(err.Error(), "is cut short") {
+			if _, err := examine(t.Context(), path, false); err == nil || !strings.Contains(err.Error(), "cut short") {
 				t.Errorf("%d bytes less: %v", n, err)
 			}
-		}
-	}
-}
-
-func TestTheHostsQEMURefusesWhatIsSaidToBeGone(t *testing.T) {
-	require.Tool(t, "qemu", emulator)
-	version, err := EmulatorVersion(t.Context(), emulator)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if here, _ := parseVersion(version); here.major < 7 {
-		t.Skipf("QEMU %s is older than what the table is of", version)
-	}
-	for _, name := range slices.Sorted(maps.Keys(goneOptions)) {
-		args := []string{"-" + name}
-		if goneOptions[name].value {
-			args = append(args, "x")
-		}
-		if out := qemu(t, "quit\n", args...); !strings.Contains(out, "-"+name+": invalid option") {
-			t.Errorf("-%s is taken: %s", name, out)
-		}
-	}
-	disk := filepath.Join(t.TempDir(), "disk.raw")
-	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	drive := "file=" + disk + ",format=raw,if=ide,"
-	for _, c := range [][]string{
-		{"-device", "ide-drive"}, {"-device", "scsi-disk"}, {"-device", "ivshmem"}, {"-device", "rtl8139,vlan=0"}, {"-net", "nic,vlan=0"}, {"-net", "user,vlan=1"},
-		{"-drive", drive + "addr=3"}, {"-drive", drive + "boot=on"}, {"-drive", drive + "cyls=1"}, {"-drive", drive + "heads=1"}, {"-drive", drive + "secs=1"},
-		{"-drive", drive + "serial=x"}, {"-drive", drive + "trans=none"},
-		{"-M", "pc-0.15"}, {"-machine", "pc-1.3"}, {"-M", "pc-i440fx-1.3"}, {"-machine", "type=pc-1.0"},
-	} {
-		if found, _ := goneArguments(c); len(found) != 1 {
-			t.Errorf("%q: %q", c, found)
-		}
-		if out := qemu(t, "quit\n", c...); !strings.Contains(out, emulator+": ") {
-			t.Errorf("%q is taken: %s", c, out)
-		}
-	}
-	for _, c := range [][]string{{"--nodefaults"}, {"-device", "ide-cd"}, {"-drive", strings.TrimSuffix(drive, ",")}, {"-M", "pc-i440fx-2.4"}, {"-usbdevice", "tablet"}, {"-watchdog-action", "reset"}} {
-		if found, _ := goneArguments(c); len(found) != 0 {
-			t.Errorf("%q: %q", c, found)
-		}
-		if out := qemu(t, "quit\n", c...); strings.Contains(out, emulator+": -") {
-			t.Errorf("%q is refused: %s", c, out)
 		}
 	}
 }

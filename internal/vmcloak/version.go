@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -42,67 +40,4 @@ func (b *beginning) Write(p []byte) (int, error) {
 	const most = 64 << 10
 	b.Buffer.Write(p[:min(len(p), most-min(b.Len(), most))])
 	return len(p), nil
-}
-
-// version is QEMU's, as far as machine types have it.
-type version struct{ major, minor int }
-
-// versionPattern finds it in what VMCloak and people write: "7.2.22", "QEMU 7.2".
-var versionPattern = regexp.MustCompile(`(\d{1,4})\.(\d{1,4})`)
-
-func parseVersion(text string) (version, bool) {
-	found := versionPattern.FindStringSubmatch(text)
-	if found == nil {
-		return version{}, false
-	}
-	major, _ := strconv.Atoi(found[1]) // four digits at most
-	minor, _ := strconv.Atoi(found[2])
-	return version{major, minor}, true
-}
-
-// typeName is the name of a machine type, such as q35 or pc-q35-7.2.
-type typeName string
-
-// in is what a name without a version means in a version of QEMU; others mean themselves.
-func (n typeName) in(v version) typeName {
-	switch n {
-	case "q35":
-		return typeName(fmt.Sprintf("pc-q35-%d.%d", v.major, v.minor))
-	case "pc":
-		return typeName(fmt.Sprintf("pc-i440fx-%d.%d", v.major, v.minor))
-	}
-	return n
-}
-
-var versionedPattern = regexp.MustCompile(`^pc-(q35|i440fx)-\d+\.\d+$`)
-
-// versioned is whether a machine type is the same in every QEMU that has it, and is one that QEMU itself names.
-func versioned(n typeName) bool { return versionedPattern.MatchString(string(n)) }
-
-// machineType is the option that chooses a machine type, and the name that it has. Without one it is QEMU's own choice.
-func machineType(args []string) (option string, name typeName) {
-	option, name = "the machine without -M", "pc"
-	for i := 0; i+1 < len(args); i++ {
-		if o := optionName(args[i]); o != "M" && o != "machine" {
-			continue
-		}
-		for j, s := range strings.Split(args[i+1], ",") {
-			key, value, has := strings.Cut(s, "=")
-			switch {
-			case j == 0 && !has:
-				option, name = args[i]+" "+key, typeName(key)
-			case key == "type":
-				option, name = args[i]+" "+value, typeName(value)
-			}
-		}
-	}
-	return option, name
-}
-
-// optionName is the name of an option of QEMU, which may have one dash or two; empty for what is none.
-func optionName(arg string) string {
-	if name, is := strings.CutPrefix(arg, "-"); is {
-		return strings.TrimPrefix(name, "-")
-	}
-	return ""
 }

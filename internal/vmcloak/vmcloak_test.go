@@ -222,6 +222,11 @@ func TestFindTakesAMachineOrADirectoryOfThem(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", path, got, err, want)
 		}
 	}
+	// A file that came to lie above the machines hides none of them.
+	write(t, filepath.Join(in, InfoName), []byte("{}"))
+	if got, err := Find(in); err != nil || !slices.Equal(got, []string{in, a, b}) {
+		t.Errorf("with a file above them: %q, %v", got, err)
+	}
 	for path, want := range map[string]string{
 		filepath.Join(in, "empty"): "there is no machineinfo.json in",
 		filepath.Join(in, "none"):  "no such file or directory",
@@ -291,7 +296,7 @@ func TestWhatWillNotWorkIsSaid(t *testing.T) {
 			}
 		}, []string{"is not a regular file"}},
 		"another major version": {func(w, m map[string]any) { w["machinery_version"] = "6.2.0" }, nil, []string{"made by QEMU 6.2.0, and QEMU 7.2.22 is installed", "-M q35 is another machine in each version"}},
-		"another machine type":  {nil, func(t *testing.T, dir string) { write(t, dir+"/memory.snapshot", stream("pc-q35-6.2")) }, []string{`of the machine type pc-q35-6.2, and -M q35 is pc-q35-7.2 in QEMU 7.2.22, which does not load it; write "-M", "pc-q35-6.2"`}},
+		"another machine type":  {nil, func(t *testing.T, dir string) { write(t, dir+"/memory.snapshot", stream("pc-q35-6.2")) }, []string{`of the machine type pc-q35-6.2, and -M q35 is pc-q35-7.2 in QEMU 7.2, which does not load it; write "-M", "pc-q35-6.2"`}},
 		"another type in gzip": {nil, func(t *testing.T, dir string) {
 			write(t, dir+"/memory.snapshot", packed(t, "gzip", stream("pc-q35-6.2")))
 		}, []string{"pc-q35-6.2"}},

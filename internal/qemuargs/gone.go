@@ -1,10 +1,12 @@
-package vmcloak
+// Package qemuargs knows what command lines for QEMU mean from one version of it to the next: arguments that are gone, and machine types.
+package qemuargs
 
 import (
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // What older versions of QEMU had, and QEMU 7.2.22 answers with an error. -enable-kvm, with one dash or two, is not among it.
@@ -65,8 +67,8 @@ var goneValues = []goneValue{
 	{[]string{"M", "machine"}, regexp.MustCompile(`^(type=)?pc-(i440fx-)?(0\.\d+|1\.[0-3])(,|$)`), "QEMU has no such machine type, and the snapshot has to be made anew with one that it has"},
 }
 
-// goneArguments says which arguments QEMU has not any more, and what to write, one sentence each. left are the others.
-func goneArguments(args []string) (found, left []string) {
+// Gone says which arguments QEMU has not any more, and what to write, one sentence each. left are the others.
+func Gone(args []string) (found, left []string) {
 	for i := 0; i < len(args); i++ {
 		name := optionName(args[i])
 		if o, gone := goneOptions[name]; gone {
@@ -75,7 +77,7 @@ func goneArguments(args []string) (found, left []string) {
 				i++
 				argument += " " + args[i]
 			}
-			found = append(found, fmt.Sprintf("QEMU has no argument %s any more; %s", shown(argument), o.instead))
+			found = append(found, fmt.Sprintf("QEMU has no argument %s any more; %s", quoted(argument), o.instead))
 			continue
 		}
 		left = append(left, args[i])
@@ -84,9 +86,18 @@ func goneArguments(args []string) (found, left []string) {
 		}
 		for _, v := range goneValues {
 			if slices.Contains(v.options, name) && v.value.MatchString(strings.TrimSpace(args[i+1])) {
-				found = append(found, fmt.Sprintf("QEMU does not take the argument %s any more; %s", shown(args[i]+" "+args[i+1]), v.instead))
+				found = append(found, fmt.Sprintf("QEMU does not take the argument %s any more; %s", quoted(args[i]+" "+args[i+1]), v.instead))
 			}
 		}
 	}
 	return found, left
+}
+
+// quoted is an argument as a sentence has it, shortened if it is long.
+func quoted(text string) string {
+	const most = 60
+	if utf8.RuneCountInString(text) > most {
+		text = string([]rune(text)[:most]) + "…"
+	}
+	return fmt.Sprintf("%q", text)
 }
