@@ -47,7 +47,7 @@ func diagnose(ctx context.Context, c Config, o machinery.DiagnoseOptions, config
 		return x.Found
 	}
 	defer d.Close()
-	x.d = d
+	x.d, x.blind = d, runtimeDir == ""
 	x.programs(ctx)
 	x.Found = append(x.Found, directories...)
 	if c.DisposableDir != "" {
@@ -84,6 +84,8 @@ type examination struct {
 	d *Machinery
 	// deep is DiagnoseOptions.Deep; configured is whether there is a configuration.
 	deep, configured bool
+	// blind is whether there is no runtime directory that can be looked into, so that nothing is known of what machines do.
+	blind bool
 }
 
 // overlaysToBe are the disposable disks that the machines will have, and how much each machine may write to them.

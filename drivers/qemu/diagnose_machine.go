@@ -46,6 +46,12 @@ func (x *examination) machine(ctx context.Context, v *vm) {
 	if ctx.Err() != nil {
 		return
 	}
+	if x.blind {
+		if len(x.Found) == before {
+			x.OK(f, "%s; whether it runs cannot be told without its runtime directory", v.inShort(x.deep))
+		}
+		return
+	}
 	status, err := v.state(ctx)
 	runs := status.State != machinery.StatePoweroff && (status.State != machinery.StateError || !v.untouched())
 	switch {

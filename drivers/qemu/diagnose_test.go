@@ -166,6 +166,18 @@ func TestEachFaultOfAnInstallationIsFoundWithWhatToDo(t *testing.T) {
 	}
 }
 
+func TestOfAMachineWhoseRuntimeDirectoryCannotBeLookedIntoIsNotSaidWhatItDoes(t *testing.T) {
+	s, _ := sound(t)
+	if err := os.Mkdir(s.runtime, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range s.diagnosed(false) {
+		if f.Area == machinery.AreaMachines && (f.Level != machinery.LevelOK || !strings.HasSuffix(f.What, "; whether it runs cannot be told without its runtime directory")) {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 func TestFilesAreReadThroughOnRequestAlone(t *testing.T) {
 	s, m := sound(t)
 	d := s.open(machinery.Options{})
