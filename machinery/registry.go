@@ -66,6 +66,11 @@ type Options struct {
 	EndMachines bool
 	// Strict makes unknown keys in the configuration errors.
 	Strict bool
+	// Degraded opens a driver also where something is gone from this host that
+	// the configuration names, such as a network interface or a program: a
+	// machine's state can be told, and it can be stopped, without that. What is
+	// gone is told to Warn; a start may fail for want of it.
+	Degraded bool
 	// Warn, if not nil, receives the problems of a configuration that is opened
 	// all the same: what is doubtful, such as an unknown key, and the errors of
 	// the machines that cannot be used for them. Their Severity tells which.
@@ -191,6 +196,17 @@ func (r *Registry) OpenAs(ctx context.Context, driver, path string, o Options) (
 		return nil, asKind(err, OpOpen, ErrInterrupted)
 	}
 	doc, err := config.Options{Strict: o.Strict}.Load(path, d.Schema)
+	if err != nil && o.Degraded && doc != nil && doc.Err() != nil {
+		if static, wrong := (config.Options{Strict: o.Strict, Static: true}).Load(path, d.Schema); static != nil && static.Err() == nil {
+			if o.Warn != nil {
+				for _, problem := range doc.Problems().Errors() {
+					problem.Severity = config.Warning
+					o.Warn(problem)
+				}
+			}
+			doc, err = static, wrong
+		}
+	}
 	// What is wrong with one machine is no reason to refuse the others: the
 	// driver lists it, in the error state.
 	if err != nil && (doc == nil || doc.Err() != nil) {
@@ -201,7 +217,7 @@ func (r *Registry) OpenAs(ctx context.Context, driver, path string, o Options) (
 			o.Warn(problem)
 		}
 	}
-	if d.CheckDependencies != nil {
+	if d.CheckDependencies != nil && !o.Degraded {
 		if err := d.CheckDependencies(ctx, doc); err != nil {
 			return nil, asKind(err, OpOpen, ErrDependency)
 		}

@@ -280,6 +280,31 @@ func TestStrictMakesAnUnknownKeyAnError(t *testing.T) {
 	want(t, err, machinery.ErrConfig, "box.yaml:1:1: prot: ", `did you mean "port"?`)
 }
 
+func TestADegradedDriverOpensWithoutWhatIsGoneFromTheHost(t *testing.T) {
+	d := looking(nil)
+	d.CheckDependencies = func(context.Context, *config.Document) error { return machinery.ErrDependency }
+	r := registry(t, d)
+	path := write(t, "box.yaml", "program: /nowhere/x\nmachines:\n  a: {disk: /nowhere/a}\n")
+	_, err := r.Open(t.Context(), path, machinery.Options{})
+	want(t, err, machinery.ErrConfig, "box.yaml:1:10: program: ")
+	var told []string
+	m, err := r.Open(t.Context(), path, machinery.Options{Degraded: true, Warn: func(d config.Diagnostic) { told = append(told, d.Path+" "+d.Severity.String()) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+	if diff := cmp.Diff([]string{"program warning", "machines.a.disk warning"}, told); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := r.Open(t.Context(), path, machinery.Options{Degraded: true}); err != nil {
+		t.Errorf("with nobody to warn: %v", err)
+	}
+	// What is wrong with the file itself is wrong on every host.
+	path = write(t, "box.yaml", "program: []\n")
+	_, err = r.Open(t.Context(), path, machinery.Options{Degraded: true})
+	want(t, err, machinery.ErrConfig, "box.yaml:1:10: program: ")
+}
+
 func TestWhatTheDriverSaysOfOpeningReachesTheCallerWithAKind(t *testing.T) {
 	own := &machinery.Error{Op: machinery.OpOpen, Kind: machinery.ErrBusy, Reason: "held by process 7"}
 	plain := errors.New("qemu-img is missing")

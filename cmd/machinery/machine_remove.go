@@ -14,7 +14,7 @@ import (
 
 // machineRemoveCommand is "machinery machine remove".
 func machineRemoveCommand(a *app) *cobra.Command {
-	var o vmOptions
+	o := vmOptions{degraded: true}
 	force := false
 	cmd := &cobra.Command{
 		Use:   "remove -c FILE NAME...",

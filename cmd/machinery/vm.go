@@ -57,6 +57,9 @@ type vmOptions struct {
 	// problems tells what makes machines unusable, for a command that does
 	// not ask for their state.
 	problems bool
+	// degraded is set for a command that starts nothing and has to work also
+	// where something is gone that starts need.
+	degraded bool
 }
 
 // flags adds the flags to a command. timeout is the default of --timeout; with 0
@@ -152,6 +155,7 @@ func (o *vmOptions) driverOptions(a *app) machinery.Options {
 		Logger:     slog.New(slog.NewTextHandler(printableWriter{a.err}, &slog.HandlerOptions{Level: level})),
 		RuntimeDir: o.runtimeDir,
 		Strict:     o.strict,
+		Degraded:   o.degraded,
 	}
 }
 

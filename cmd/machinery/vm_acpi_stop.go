@@ -20,7 +20,7 @@ const (
 
 // vmACPIStopCommand is "machinery vm acpi-stop".
 func vmACPIStopCommand(a *app) *cobra.Command {
-	o := vmOptions{grace: forceTimeout}
+	o := vmOptions{grace: forceTimeout, degraded: true}
 	all, noStop := false, false
 	cmd := &cobra.Command{
 		Use:   "acpi-stop -c FILE MACHINE...",

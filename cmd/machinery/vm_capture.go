@@ -124,7 +124,7 @@ Exit status: 0 if the traffic is recorded, 1 if not, 2 for wrong usage.`,
 const captureTimeout = 2 * time.Minute
 
 func vmCaptureStopCommand(a *app) *cobra.Command {
-	var o vmOptions
+	o := vmOptions{degraded: true}
 	cmd := &cobra.Command{
 		Use:   "stop -c FILE MACHINE",
 		Short: "Ends the recording of a machine's traffic.",

@@ -18,7 +18,7 @@ const lookTimeout = 30 * time.Second
 
 // vmListCommand is "machinery vm list".
 func vmListCommand(a *app) *cobra.Command {
-	o := vmOptions{problems: true}
+	o := vmOptions{problems: true, degraded: true}
 	cmd := &cobra.Command{
 		Use:   "list -c FILE",
 		Short: "Lists the machines.",

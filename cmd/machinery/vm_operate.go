@@ -68,7 +68,7 @@ failure, and the machine runs on, to be looked at.`
 
 // vmOperationCommand is the command of an operation.
 func vmOperationCommand(a *app, op vmOperation) *cobra.Command {
-	var o vmOptions
+	o := vmOptions{degraded: op.op == machinery.OpStop}
 	var capture captureFlags
 	all, ready := false, false
 	starts := op.op == machinery.OpRestoreStart || op.op == machinery.OpNoRestoreStart

@@ -12,7 +12,7 @@ import (
 
 // vmStateCommand is "machinery vm state".
 func vmStateCommand(a *app) *cobra.Command {
-	var o vmOptions
+	o := vmOptions{degraded: true}
 	cmd := &cobra.Command{
 		Use:   "state -c FILE [MACHINE...]",
 		Short: "Tells what machines do.",

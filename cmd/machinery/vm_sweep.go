@@ -14,7 +14,7 @@ import (
 
 // vmSweepCommand is "machinery vm sweep".
 func vmSweepCommand(a *app) *cobra.Command {
-	var o vmOptions
+	o := vmOptions{degraded: true}
 	var s vmSweep
 	cmd := &cobra.Command{
 		Use:   "sweep [-c FILE] [MACHINE...]",

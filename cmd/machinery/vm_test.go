@@ -331,3 +331,26 @@ func TestTheExampleWorksOnARealGuest(t *testing.T) {
 		t.Error("a failed example leaves its directory")
 	}
 }
+
+func TestAMachineIsToldOfAndStoppedThoughSomethingOfTheHostIsGone(t *testing.T) {
+	s := newSite(t, conformance.MachineSpec{Name: "a"})
+	s.vm("restore", "a").want(t, 0, "stderr")
+	path := s.bench.ConfigPath()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "interface: lo", "interface: nope0", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := s.vm("state", "a")
+	r.want(t, 0, "")
+	says(t, r.out, "running")
+	says(t, r.err, "warning: interface: there is no network interface")
+	refused := s.vm("resume", "a")
+	refused.want(t, exitFailed, "stdout")
+	says(t, refused.err, "cannot be used", "there is no network interface")
+	s.vm("list").want(t, 0, "")
+	s.vm("stop", "a").want(t, 0, "")
+	s.nothingLeft()
+}

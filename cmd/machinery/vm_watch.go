@@ -13,7 +13,7 @@ import (
 
 // vmWatchCommand is "machinery vm watch".
 func vmWatchCommand(a *app) *cobra.Command {
-	var o vmOptions
+	o := vmOptions{degraded: true}
 	atMost := time.Duration(0)
 	cmd := &cobra.Command{
 		Use:   "watch -c FILE [MACHINE...]",
