@@ -59,6 +59,9 @@ func (a *app) checkConfigs(cmd *cobra.Command, o configOptions, paths []string) 
 	all := []checkedFile{}
 	status := 0
 	for _, path := range paths {
+		if len(paths) > 1 && strings.HasSuffix(path, schemaSuffix) {
+			continue // "config init --schemas" writes those beside the files, where a pattern such as conf/* finds them too
+		}
 		doc, err := o.load(cmd, path)
 		c := checkedFile{File: path, OK: err == nil, Problems: []problemJSON{}}
 		problems, told := errors.AsType[config.Problems](err)

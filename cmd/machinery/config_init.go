@@ -58,6 +58,9 @@ its first line: editors with the YAML language server complete keys by it.`,
 	return cmd
 }
 
+// schemaSuffix follows the driver's name in the name of the file with its JSON Schema.
+const schemaSuffix = ".schema.json"
+
 // initConfigs writes the examples. What one driver's has wrong does not keep the others from being written.
 func (a *app) initConfigs(dir string, drivers []machinery.Driver, schemas bool) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
@@ -84,7 +87,7 @@ func (a *app) initConfig(dir string, d machinery.Driver, schemas bool) error {
 	}
 	line := ""
 	if schemas {
-		name := d.Name + ".schema.json"
+		name := d.Name + schemaSuffix
 		line = "# yaml-language-server: $schema=" + name
 		schema, err := d.Schema.JSONSchema(false)
 		if err != nil {

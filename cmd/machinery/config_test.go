@@ -119,10 +119,11 @@ func TestConfigCheckTellsOfAllFilesAndFailsForOne(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	// Of a file that is no driver's is said so, and the others are checked.
-	other := configFile(t, "kvm.schema.json", "{}")
+	other, schema := configFile(t, "kvn.yaml", "{}"), configFile(t, "kvm.schema.json", "{}")
 	mixed := runCLI(t, "config", "check", "--static", other, good)
 	mixed.want(t, exitUsage, "")
-	says(t, mixed.err, `there is no driver "kvm.schema"`)
+	says(t, mixed.err, `there is no driver "kvn"`)
+	runCLI(t, "config", "check", "--static", schema, good).want(t, 0, "stderr")
 	says(t, mixed.out, good+": 1 machine, no problem\n")
 	warned := configFile(t, "kvm.yaml", kvmFile+"    colour: red\n")
 	runCLI(t, "config", "check", "--static", warned).want(t, 0, "stderr")
