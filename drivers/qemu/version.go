@@ -5,7 +5,6 @@ package qemu
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -118,7 +117,8 @@ func askVersion(ctx context.Context, path string) (monitor.Version, error) {
 		return monitor.Version{}, fmt.Errorf("%s --version did not end: %w", path, ctx.Err())
 	}
 	if err != nil {
-		return monitor.Version{}, errors.Join(fmt.Errorf("%s --version: %w", path, err), fault.Words(out.text()))
+		first, _, _ := strings.Cut(strings.TrimSpace(out.text()), "\n")
+		return monitor.Version{}, fault.Join(fault.NotNil(fmt.Errorf("%s --version: %w", path, err), fault.Words(first)))
 	}
 	found := versionPattern.FindStringSubmatch(out.text())
 	if found == nil {
