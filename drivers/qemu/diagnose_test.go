@@ -120,7 +120,9 @@ func TestEachFaultOfAnInstallationIsFoundWithWhatToDo(t *testing.T) {
 		"a snapshot of an old machine type": {func(t *testing.T, _ *site, m *MachineConfig) {
 			must(t, os.WriteFile(m.Snapshot, []byte(migrationMagic+"\x07\x00\x00\x00\x03old and so on\x00"), 0o600))
 		}, machinery.LevelWarning, []string{"machines|vm|", "/snapshot may be cut short", "if the guest starts well"}},
-		"an argument that QEMU has not any more": {func(_ *testing.T, _ *site, m *MachineConfig) { m.Args = append(machineArgs(), "-realtime", "mlock=off") },
+		"an argument that QEMU has not any more": {func(_ *testing.T, _ *site, m *MachineConfig) {
+			m.Args = append(machineArgs(), "-realtime", "mlock=off")
+		},
 			machinery.LevelProblem, []string{"machines|vm|", `no argument "-realtime mlock=off" any more; write -overcommit`, "correct "}},
 		"a snapshot of another machine type": {func(t *testing.T, _ *site, m *MachineConfig) {
 			m.Args = append(machineArgs(), "-M", "q35")
