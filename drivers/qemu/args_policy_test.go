@@ -136,9 +136,9 @@ func TestAnEntryAllowsWhatItNames(t *testing.T) {
 func TestAMachineWithADangerousArgumentIsNotStartedWithoutTheWord(t *testing.T) {
 	s := newSite(t)
 	args := machineArgs("-gdb", "tcp::1234", "-plugin", "/tmp/x.so", "-S")
-	vm := s.add("vm", append(bootSector(), make([]byte, 1<<20-512)...), []byte(migrationMagic), args...)
+	vm := s.add("vm", append(bootSector(), make([]byte, 1<<20-512)...), []byte(stateBegin), args...)
 	vm.place = "/etc/qemu.yaml:12:3"
-	s.add("own", append(bootSector(), make([]byte, 1<<20-512)...), []byte(migrationMagic+"x")).Args = machineArgs("-gdb", "tcp::1234")
+	s.add("own", append(bootSector(), make([]byte, 1<<20-512)...), []byte(stateBegin+"x")).Args = machineArgs("-gdb", "tcp::1234")
 	m := s.open(machinery.Options{})
 	err := m.RestoreStart(limit(t), "vm")
 	mustKind(t, err, machinery.ErrConfig)

@@ -53,7 +53,7 @@ func sound(t *testing.T) (*site, *MachineConfig) {
 	s := newSite(t)
 	s.script("echo 'QEMU emulator version 7.2.22'\n")
 	s.config.QEMUImg = s.config.QEMU
-	m := s.add("vm", append(bootSector(), make([]byte, 1<<20-512)...), []byte(migrationMagic+"\x00\x00\x00\x03\x07\x00\x00\x00\x03q35\x00\x06\x00\x00\x00\x02{}"))
+	m := s.add("vm", append(bootSector(), make([]byte, 1<<20-512)...), []byte(stateBegin+"\x00\x00\x00\x03\x07\x00\x00\x00\x03q35\x00\x06\x00\x00\x00\x02{}"))
 	m.IP, m.Interface = "127.0.0.1", "lo"
 	return s, m
 }
@@ -118,7 +118,7 @@ func TestEachFaultOfAnInstallationIsFoundWithWhatToDo(t *testing.T) {
 		"no snapshot": {func(t *testing.T, _ *site, m *MachineConfig) { must(t, os.Remove(m.Snapshot)) },
 			machinery.LevelProblem, []string{"machines|vm|", "the snapshot cannot be used", "no such file", "machinery vm snapshot create"}},
 		"a snapshot of an old machine type": {func(t *testing.T, _ *site, m *MachineConfig) {
-			must(t, os.WriteFile(m.Snapshot, []byte(migrationMagic+"\x07\x00\x00\x00\x03old and so on\x00"), 0o600))
+			must(t, os.WriteFile(m.Snapshot, []byte(stateBegin+"\x07\x00\x00\x00\x03old and so on\x00"), 0o600))
 		}, machinery.LevelWarning, []string{"machines|vm|", "/snapshot may be cut short", "if the guest starts well"}},
 		"an argument that QEMU has not any more": {func(_ *testing.T, _ *site, m *MachineConfig) {
 			m.Args = append(machineArgs(), "-realtime", "mlock=off")
@@ -126,12 +126,12 @@ func TestEachFaultOfAnInstallationIsFoundWithWhatToDo(t *testing.T) {
 			machinery.LevelProblem, []string{"machines|vm|", `no argument "-realtime mlock=off" any more; write -overcommit`, "correct "}},
 		"a snapshot of another machine type": {func(t *testing.T, _ *site, m *MachineConfig) {
 			m.Args = append(machineArgs(), "-M", "q35")
-			must(t, os.WriteFile(m.Snapshot, []byte(migrationMagic+"\x07\x00\x00\x00\x0apc-q35-6.2 and so on\x00\x06\x00\x00\x00\x02{}"), 0o600))
+			must(t, os.WriteFile(m.Snapshot, []byte("QEVM\x00\x00\x00\x03\x07\x00\x00\x00\x0apc-q35-6.2 and so on\x00\x06\x00\x00\x00\x02{}"), 0o600))
 		}, machinery.LevelProblem, []string{"machines|vm|", "its snapshot is of the machine type pc-q35-6.2, and -M q35 is pc-q35-7.2 in QEMU 7.2, which does not load it", `write "-M", "pc-q35-6.2"`, "put that into "}},
 		"an empty snapshot": {func(t *testing.T, _ *site, m *MachineConfig) { must(t, os.Truncate(m.Snapshot, 0)) },
 			machinery.LevelProblem, []string{"machines|vm|", "it is empty", "machinery vm snapshot create"}},
 		"a snapshot that is cut short": {func(t *testing.T, _ *site, m *MachineConfig) {
-			must(t, os.WriteFile(m.Snapshot, []byte(migrationMagic+"\x00\x00\x00\x03\x07\x00\x00\x00\x03q35 and so on"), 0o600))
+			must(t, os.WriteFile(m.Snapshot, []byte(stateBegin+"\x00\x00\x00\x03\x07\x00\x00\x00\x03q35 and so on"), 0o600))
 		}, machinery.LevelProblem, []string{"machines|vm|", "/snapshot is cut short", "make it anew"}},
 		"a snapshot that is none": {func(t *testing.T, _ *site, m *MachineConfig) {
 			must(t, os.WriteFile(m.Snapshot, []byte("hello"), 0o600))
@@ -213,11 +213,7 @@ func TestFilesAreReadThroughOnRequestAlone(t *testing.T) {
 	s, m = sound(t)
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
-	plain, err := os.ReadFile(m.Snapshot)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := z.Write(plain); err != nil {
+	if _, err := fmt.Fprint(z, stateBegin, strings.Repeat("abcdef", 1000), "\x00\x06\x00\x00\x00\x02{}"); err != nil {
 		t.Fatal(err)
 	}
 	if err := z.Close(); err != nil {

@@ -254,7 +254,7 @@ func TestAQEMUThatStandsForWantOfItsDisksIsNotTakenOverAsPaused(t *testing.T) {
 
 func TestWhatIsWrongWithAPackedSnapshotIsSaidInItsOwnWords(t *testing.T) {
 	pack := func(name string, data []byte) []byte { return packed(t, data)[name] }
-	gz := pack("gzip", []byte(migrationMagic+strings.Repeat("x", 4000)))
+	gz := pack("gzip", []byte(stateBegin+strings.Repeat("x", 4000)))
 	gz[len(gz)-6] ^= 0xff
 	// A frame that says it needs a window of 2 GiB: no single segment, exponent 21.
 	wide := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x01, 0x00, 0x00}
@@ -263,9 +263,10 @@ func TestWhatIsWrongWithAPackedSnapshotIsSaidInItsOwnWords(t *testing.T) {
 		data      []byte
 		want, not string
 	}{
-		"gzip, too short":   {"gzip", pack("gzip", []byte("QEVM")), "too short to be a memory snapshot", "cut short"},
-		"lz4, too short":    {"lz4", pack("lz4", []byte("QEVM")), "too short to be a memory snapshot", "cut short"},
-		"zstd, too short":   {"zstd", pack("zstd", []byte("QEVM")), "too short to be a memory snapshot", "cut short"},
+		"gzip, too short":   {"gzip", pack("gzip", []byte("QEVM")), "is cut short: a memory snapshot has more than 4 bytes", "end mark"},
+		"lz4, too short":    {"lz4", pack("lz4", []byte("QEVM")), "is cut short: a memory snapshot has more than 4 bytes", "end mark"},
+		"zstd, too short":   {"zstd", pack("zstd", []byte("QEVM")), "is cut short: a memory snapshot has more than 4 bytes", "end mark"},
+		"gzip, no machine":  {"gzip", pack("gzip", []byte("QEVM\x00\x00\x00\x03\x07\x00\x00\x00\x03q35\x00\x00")), "has nothing of a machine in it", "end mark"},
 		"gzip, damaged":     {"gzip", gz, "damaged: gzip: ", "gzip: gzip"},
 		"zstd, wide window": {"zstd", wide, "not supported", "damaged"},
 	} {

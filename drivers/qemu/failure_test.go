@@ -219,23 +219,26 @@ func TestAMegabyteOfWarningsHoldsNothingUp(t *testing.T) {
 
 func TestAMachineThatCannotBeUsedStaysListedWithTheReason(t *testing.T) {
 	disk := append(bootSector(), make([]byte, 512)...)
-	snapshot := []byte(migrationMagic + "…")
+	snapshot := []byte(stateBegin + "…")
 	long := strings.Repeat("x", 300)
 	for what, c := range map[string]struct {
 		change func(s *site, m *MachineConfig)
 		want   []string
 	}{
-		"no disk":              {func(s *site, m *MachineConfig) { os.Remove(m.Disk) }, []string{"vm0/disk", "no such file"}},
-		"a directory as disk":  {func(s *site, m *MachineConfig) { m.Disk = s.dir }, []string{"not a regular file but a directory"}},
-		"a device as disk":     {func(s *site, m *MachineConfig) { m.Disk = "/dev/zero" }, []string{"/dev/zero", "a device"}},
-		"an empty disk":        {func(s *site, m *MachineConfig) { os.Truncate(m.Disk, 0) }, []string{"vm0/disk", "empty"}},
-		"a disk that is none":  {func(s *site, m *MachineConfig) { os.WriteFile(m.Disk, make([]byte, 4096), 0o600) }, []string{"vm0/disk", "boot record"}},
-		"a disk of VMware's":   {func(s *site, m *MachineConfig) { os.WriteFile(m.Disk, []byte("KDMV"+long), 0o600) }, []string{"vmdk"}},
-		"a broken qcow2":       {func(s *site, m *MachineConfig) { os.WriteFile(m.Disk, []byte("QFI\xfb\x00\x00\x00\x03"+long), 0o600) }, []string{"vm0/disk"}},
-		"no snapshot":          {func(s *site, m *MachineConfig) { os.Remove(m.Snapshot) }, []string{"vm0/snapshot", "no such file"}},
-		"an empty snapshot":    {func(s *site, m *MachineConfig) { os.Truncate(m.Snapshot, 0) }, []string{"vm0/snapshot", "it is empty"}},
-		"a garbage snapshot":   {func(s *site, m *MachineConfig) { os.WriteFile(m.Snapshot, []byte(long), 0o600) }, []string{"vm0/snapshot", "78 78 78", "not a memory snapshot"}},
-		"another stream":       {func(s *site, m *MachineConfig) { os.WriteFile(m.Snapshot, []byte("QEVM\x00\x00\x00\x02"), 0o600) }, []string{"not a memory snapshot"}},
+		"no disk":             {func(s *site, m *MachineConfig) { os.Remove(m.Disk) }, []string{"vm0/disk", "no such file"}},
+		"a directory as disk": {func(s *site, m *MachineConfig) { m.Disk = s.dir }, []string{"not a regular file but a directory"}},
+		"a device as disk":    {func(s *site, m *MachineConfig) { m.Disk = "/dev/zero" }, []string{"/dev/zero", "a device"}},
+		"an empty disk":       {func(s *site, m *MachineConfig) { os.Truncate(m.Disk, 0) }, []string{"vm0/disk", "empty"}},
+		"a disk that is none": {func(s *site, m *MachineConfig) { os.WriteFile(m.Disk, make([]byte, 4096), 0o600) }, []string{"vm0/disk", "boot record"}},
+		"a disk of VMware's":  {func(s *site, m *MachineConfig) { os.WriteFile(m.Disk, []byte("KDMV"+long), 0o600) }, []string{"vmdk"}},
+		"a broken qcow2":      {func(s *site, m *MachineConfig) { os.WriteFile(m.Disk, []byte("QFI\xfb\x00\x00\x00\x03"+long), 0o600) }, []string{"vm0/disk"}},
+		"no snapshot":         {func(s *site, m *MachineConfig) { os.Remove(m.Snapshot) }, []string{"vm0/snapshot", "no such file"}},
+		"an empty snapshot":   {func(s *site, m *MachineConfig) { os.Truncate(m.Snapshot, 0) }, []string{"vm0/snapshot", "it is empty"}},
+		"a garbage snapshot":  {func(s *site, m *MachineConfig) { os.WriteFile(m.Snapshot, []byte(long), 0o600) }, []string{"vm0/snapshot", "78 78 78", "not a memory snapshot"}},
+		"another stream":      {func(s *site, m *MachineConfig) { os.WriteFile(m.Snapshot, []byte("QEVM\x00\x00\x00\x02"), 0o600) }, []string{"a migration stream of version 2"}},
+		"nothing of a machine": {func(s *site, m *MachineConfig) {
+			os.WriteFile(m.Snapshot, []byte("QEVM\x00\x00\x00\x03\x07\x00\x00\x00\x03q35"+strings.Repeat("\x00", 20)), 0o600)
+		}, []string{"it has nothing of a machine in it"}},
 		"no machineinfo":       {func(s *site, m *MachineConfig) { os.Remove(m.Info) }, []string{"vm0/machineinfo.json", "no such file"}},
 		"a broken machineinfo": {func(s *site, m *MachineConfig) { os.WriteFile(m.Info, []byte("{\n]"), 0o600) }, []string{"vm0/machineinfo.json:2:1: "}},
 		"refused arguments":    {func(s *site, m *MachineConfig) { m.Args = []string{"-S", "-hda", placeholder} }, []string{`"-S"`}},
@@ -275,7 +278,7 @@ func TestAMachineThatCannotBeUsedStaysListedWithTheReason(t *testing.T) {
 
 func TestMachinesThatShareADiskOrASnapshotAreBothRefusedAndNamed(t *testing.T) {
 	disk := append(bootSector(), make([]byte, 512)...)
-	snapshot := []byte(migrationMagic + "…")
+	snapshot := []byte(stateBegin + "…")
 	s := newSite(t)
 	s.add("one", disk, snapshot)
 	s.add("two", disk, snapshot)
@@ -357,7 +360,7 @@ func TestPathsMayHaveAnyCharacters(t *testing.T) {
 }
 
 func TestNewFailsWhereNothingCanWork(t *testing.T) {
-	disk, snapshot := bootSector(), []byte(migrationMagic)
+	disk, snapshot := bootSector(), []byte(stateBegin)
 	for what, c := range map[string]struct {
 		change func(s *site, o *machinery.Options)
 		kind   error

@@ -231,7 +231,7 @@ func TestAStartThatFailsBeforeItMakesADiskLeavesTheOneThatIsThere(t *testing.T) 
 
 func TestMachinesWithoutPathsShareNothing(t *testing.T) {
 	s := newSite(t)
-	disk, snapshot := append(bootSector(), make([]byte, 512)...), []byte(migrationMagic+"…")
+	disk, snapshot := append(bootSector(), make([]byte, 512)...), []byte(stateBegin+"…")
 	for _, name := range []string{"one", "two"} {
 		vm := s.add(name, disk, snapshot)
 		vm.Disk, vm.Snapshot = "", s.dir // nothing, and what is no file

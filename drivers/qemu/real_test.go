@@ -330,3 +330,6 @@ func names(t *testing.T, dir string) []string {
 	}
 	return all
 }
+
+// stateBegin is how a memory snapshot begins, up to its first section.
+const stateBegin = "QEVM\x00\x00\x00\x03\x07\x00\x00\x00\x03q35\x04"

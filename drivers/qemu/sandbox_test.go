@@ -105,7 +105,7 @@ func TestAQEMUWithoutASandboxSaysWhatToDo(t *testing.T) {
 		"failed to install seccomp syscall filter in the kernel",
 	} {
 		s := newSite(t)
-		s.add("vm", append(bootSector(), make([]byte, 1<<20-512)...), []byte(migrationMagic))
+		s.add("vm", append(bootSector(), make([]byte, 1<<20-512)...), []byte(stateBegin))
 		s.script("echo " + `"` + words + `"` + " >&2; exit 1")
 		m := s.open(machinery.Options{})
 		err := m.RestoreStart(limit(t), "vm")

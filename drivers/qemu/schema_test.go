@@ -42,7 +42,7 @@ func (s *site) openFile(text string) (machinery.Machinery, error) {
 
 func TestCuckoo3sFileOpensUnchanged(t *testing.T) {
 	s := newSite(t)
-	disk, snapshot := append(bootSector(), make([]byte, 512)...), []byte(migrationMagic)
+	disk, snapshot := append(bootSector(), make([]byte, 512)...), []byte(stateBegin)
 	s.add("win10_1", disk, snapshot)
 	s.add("win10_2", disk, snapshot)
 	m, err := s.openFile(cuckooYAML(s))
@@ -68,7 +68,7 @@ func TestCuckoo3sFileOpensUnchanged(t *testing.T) {
 
 func TestAMachineThatTheFileHasWrongIsListedWithThePlace(t *testing.T) {
 	s := newSite(t)
-	disk, snapshot := append(bootSector(), make([]byte, 512)...), []byte(migrationMagic)
+	disk, snapshot := append(bootSector(), make([]byte, 512)...), []byte(stateBegin)
 	s.add("good", disk, snapshot)
 	bad := s.add("bad", disk, snapshot)
 	os.Remove(bad.Snapshot)
@@ -85,7 +85,7 @@ func TestAMachineThatTheFileHasWrongIsListedWithThePlace(t *testing.T) {
 
 func TestTwoMachinesWithOneDiskAreNamedWithTheirPlaces(t *testing.T) {
 	s := newSite(t)
-	disk, snapshot := append(bootSector(), make([]byte, 512)...), []byte(migrationMagic)
+	disk, snapshot := append(bootSector(), make([]byte, 512)...), []byte(stateBegin)
 	s.add("one", disk, snapshot)
 	two := s.add("two", disk, snapshot)
 	os.Remove(two.Disk)
@@ -150,7 +150,7 @@ func TestArgumentsAreAllowedInTheConfigurationFileAsItsMessageSays(t *testing.T)
 	s := newSite(t)
 	disk := append(bootSector(), make([]byte, 512)...)
 	for i, name := range []string{"refused", "allowed", "other"} {
-		s.add(name, disk, append([]byte(migrationMagic), byte(i)), machineArgs("-gdb", "tcp::1234", "-netdev", "user,id=n,hostfwd=tcp::22-:22")...)
+		s.add(name, disk, append([]byte(stateBegin), byte(i)), machineArgs("-gdb", "tcp::1234", "-netdev", "user,id=n,hostfwd=tcp::22-:22")...)
 	}
 	text := strings.Replace(cuckooYAML(s), "machines:\n", "allow_arguments: -netdev user hostfwd\nsandbox: no\nfile_quota: 3\nmachines:\n", 1)
 	text = regexp.MustCompile(`(?m)^( +(?:allowed|other):\n)( +)`).ReplaceAllString(text, "$1${2}allow_arguments: [\"-gdb\"]\n$2")

@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/machineries/machineries/drivers/internal/hostfile"
+	"github.com/machineries/machineries/internal/vmstate"
 	"github.com/pierrec/lz4/v4"
 	"golang.org/x/sys/unix"
 )
@@ -26,8 +27,8 @@ type compression struct {
 	open func(io.Reader) (io.ReadCloser, error)
 }
 
-// migrationMagic is what a state begins with that QEMU's migrate wrote: a magic number, and 3 for the version.
-const migrationMagic = "QEVM\x00\x00\x00\x03"
+// migrationMagic is what a state begins with that QEMU's migrate wrote.
+const migrationMagic = "QEVM"
 
 // maxWindow is how much of what was unpacked zstd may need at once, in bytes.
 const maxWindow = 512 << 20
@@ -48,7 +49,7 @@ var compressions = []compression{
 
 // recognise tells how a snapshot is packed.
 func recognise(f *os.File) (compression, error) {
-	head := make([]byte, len(migrationMagic))
+	head := make([]byte, vmstate.HeadSize)
 	n, err := f.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		return compression{}, err
@@ -58,11 +59,17 @@ func recognise(f *os.File) (compression, error) {
 		return compression{}, errors.New("it is empty")
 	}
 	for _, c := range compressions {
-		if len(head) >= len(c.magic) && string(head[:len(c.magic)]) == c.magic {
-			return c, nil
+		if len(head) < len(c.magic) || string(head[:len(c.magic)]) != c.magic {
+			continue
 		}
+		if c.open == nil {
+			if _, err := vmstate.Head(head); err != nil {
+				return compression{}, fmt.Errorf("it %w", err)
+			}
+		}
+		return c, nil
 	}
-	return compression{}, fmt.Errorf("it is not a memory snapshot of QEMU: it begins with % x, which is neither a migration stream (QEVM) nor gzip, lz4 or zstd", head)
+	return compression{}, fmt.Errorf("it is not a memory snapshot of QEMU: it begins with % x, which is neither a migration stream (QEVM) nor gzip, lz4 or zstd", head[:min(n, 8)])
 }
 
 // openSnapshot opens a machine's snapshot and tells how it is packed.
@@ -132,16 +139,12 @@ func unpack(w io.Writer, f io.Reader, c compression) error {
 		return damaged(c, err)
 	}
 	defer r.Close()
-	head, err := io.ReadAll(io.LimitReader(r, int64(len(migrationMagic))))
-	switch {
-	case err != nil:
+	head, err := io.ReadAll(io.LimitReader(r, int64(vmstate.HeadSize)))
+	if err != nil {
 		return damaged(c, err)
-	case len(head) == 0:
-		return fmt.Errorf("there is nothing in it once %s is unpacked", c.name)
-	case len(head) < len(migrationMagic):
-		return fmt.Errorf("what is packed in it with %s is too short to be a memory snapshot of QEMU: %d bytes, % x", c.name, len(head), head)
-	case string(head) != migrationMagic:
-		return fmt.Errorf("what is packed in it with %s is not a memory snapshot of QEMU: it begins with % x", c.name, head)
+	}
+	if _, err := vmstate.Head(head); err != nil {
+		return fmt.Errorf("what is packed in it with %s %w", c.name, err)
 	}
 	to := &sink{w: w}
 	if _, err := to.Write(head); err != nil {

@@ -141,7 +141,7 @@ func TestTheTableOfRunStatesIsWhole(t *testing.T) {
 // A QEMU of the future: this process stands for it, with a ledger that says so.
 func TestARunStateThatIsNotKnownIsAnErrorAndNoGuess(t *testing.T) {
 	s := newSite(t)
-	s.add("vm", append(bootSector(), make([]byte, 512)...), []byte(migrationMagic))
+	s.add("vm", append(bootSector(), make([]byte, 512)...), []byte(stateBegin))
 	m := s.open(machinery.Options{})
 	v := m.frame.Named("vm")
 	h, err := acquire(v.dir)

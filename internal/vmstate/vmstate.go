@@ -96,7 +96,11 @@ func Examine(ctx context.Context, f *os.File, quick bool) (Stream, error) {
 	if !strings.HasPrefix(migrationMagic, string(head[:n])) {
 		return Stream{}, fmt.Errorf("is not a memory snapshot of QEMU: it begins with % x, which is neither a migration stream (QEVM) nor gzip, lz4 or zstd", head[:n])
 	}
-	found, err := examineHead(io.NewSectionReader(f, 0, size))
+	begin := make([]byte, min(size, int64(HeadSize)))
+	if _, err := f.ReadAt(begin, 0); err != nil && err != io.EOF {
+		return Stream{}, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	found, err := Head(begin)
 	if err != nil {
 		return found, err
 	}
@@ -109,11 +113,15 @@ func Examine(ctx context.Context, f *os.File, quick bool) (Stream, error) {
 
 // examineStream looks at a snapshot that is being unpacked.
 func examineStream(r io.Reader, quick bool) (Stream, error) {
-	found, err := examineHead(r)
+	head, err := io.ReadAll(io.LimitReader(r, int64(HeadSize))) // in which the end of what is packed is no error, but one that came too early is
+	if err != nil {
+		return Stream{}, &unpackError{err}
+	}
+	found, err := Head(head)
 	if err != nil || quick {
 		return found, err
 	}
-	end := &tail{}
+	end := &tail{kept: head}
 	// The wrappers keep io.Copy from handing the work to the reader, whose errors could not be told apart.
 	if _, err := io.CopyBuffer(end, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
 		return found, &unpackError{err}
@@ -137,35 +145,39 @@ func damaged(packing string, err error) error {
 	return fmt.Errorf("is damaged: %s: %s", packing, strings.TrimPrefix(err.Error(), packing+": "))
 }
 
-// examineHead looks at how a snapshot begins.
-func examineHead(r io.Reader) (Stream, error) {
+// HeadSize is how much of a snapshot Head wants, in bytes.
+const HeadSize = len(migrationMagic) + 4 + 1 + 4 + maxTypeName + 1
+
+// Head looks at how a snapshot begins. head is its first HeadSize bytes, or all of a shorter one. What was found is returned with the
+// error, too, whose text goes on after the file's name ("is cut short: …").
+//
+// QEMU takes a stream that ends before any section for a machine without a state: it boots it, and says nothing.
+func Head(head []byte) (Stream, error) {
 	const least = len(migrationMagic) + 4 + 1 + 4
-	head, err := io.ReadAll(io.LimitReader(r, int64(least))) // in which the end of what is packed is no error, but one that came too early is
 	switch n := len(head); {
-	case err != nil:
-		return Stream{}, &unpackError{err}
 	case n == 0:
 		return Stream{}, errors.New("has nothing in it once it is unpacked")
 	case !strings.HasPrefix(string(head), migrationMagic[:min(n, len(migrationMagic))]):
 		return Stream{}, fmt.Errorf("is not a memory snapshot of QEMU: what is in it begins with % x", head[:min(n, 8)])
+	case n >= 8 && binary.BigEndian.Uint32(head[4:]) != streamVersion:
+		return Stream{}, fmt.Errorf("is a migration stream of version %d, and QEMU reads version %d", binary.BigEndian.Uint32(head[4:]), streamVersion)
 	case n < least:
 		return Stream{}, fmt.Errorf("is cut short: a memory snapshot has more than %d bytes", n)
 	}
-	if v := binary.BigEndian.Uint32(head[4:]); v != streamVersion {
-		return Stream{}, fmt.Errorf("is a migration stream of version %d, and QEMU reads version %d", v, streamVersion)
-	}
+	var found Stream
+	next := head[8:]
 	length := binary.BigEndian.Uint32(head[9:])
-	if head[8] != sectionConfiguration || length == 0 || length > maxTypeName {
-		return Stream{}, nil // machines before QEMU 2.4 do not say
+	if head[8] == sectionConfiguration && length > 0 && length <= maxTypeName { // machines before QEMU 2.4 do not say
+		next = head[least:]
+		if len(next) < int(length) {
+			return found, errors.New("is cut short: it ends in the name of the machine type")
+		}
+		found.MachineType, next = string(next[:length]), next[length:]
 	}
-	name, err := io.ReadAll(io.LimitReader(r, int64(length)))
-	switch {
-	case err != nil:
-		return Stream{}, &unpackError{err}
-	case len(name) < int(length):
-		return Stream{}, errors.New("is cut short: it ends in the name of the machine type")
+	if len(next) == 0 || next[0] == sectionEnd || next[0] == sectionDescription {
+		return found, errors.New("has nothing of a machine in it: it ends where its first section would begin")
 	}
-	return Stream{MachineType: string(name)}, nil
+	return found, nil
 }
 
 // ErrNoDescription is the error of a snapshot that ends as one may, but not as QEMU ends most: it is whole, or was cut at a zero, or has zeros

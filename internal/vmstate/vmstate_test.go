@@ -113,6 +113,7 @@ func TestWhatIsNoSnapshotIsSaidToBeNone(t *testing.T) {
 		"is not a memory snapshot of QEMU: it begins with 51 46 49 fb":         "QFI\xfb and so on",
 		"is not a memory snapshot of QEMU: what is in it begins with 68 65 6c": string(z),
 		"is a migration stream of version 4, and QEMU reads version 3":         "QEVM\x00\x00\x00\x04\x07\x00\x00\x00\x02ab",
+		"has nothing of a machine in it: ":                                     "QEVM\x00\x00\x00\x03\x07\x00\x00\x00\x02ab\x00\x06\x00\x00\x00\x02{}",
 		"has nothing in it once it is unpacked":                                string(packed(t, "gzip", nil)),
 		"is damaged: gzip: ":                                                   string(z[:4]) + "\xff\xff\xff\xff\xff\xff" + strings.Repeat("\xff", 40),
 	} {
