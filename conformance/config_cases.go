@@ -1,14 +1,17 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/machineries/machineries/machinery"
 	"github.com/machineries/machineries/machinery/config"
 )
 
@@ -19,6 +22,7 @@ type configCase struct {
 	value   string   // as YAML; absent removes the key
 	what    string
 	taken   bool // the file can be used
+	vacant  bool // it is no value at all
 }
 
 // absent stands for no key at all.
@@ -51,52 +55,106 @@ func fieldCases(s *config.Schema, machine string, add func(section []string, f c
 // requiredCases are files that lack a key, or have no value for it.
 func requiredCases(s *config.Schema, machine string) (missing, empty []configCase) {
 	fieldCases(s, machine, func(section []string, f config.Field) {
-		if !f.Optional {
-			missing = append(missing, configCase{f, section, absent, "is missing", false})
+		add := func(cases *[]configCase, value, what string, taken bool) {
+			*cases = append(*cases, configCase{field: f, section: section, value: value, what: what, taken: taken, vacant: true})
 		}
-		for value, what := range map[string]string{"null": "is null", `""`: "is the empty text", `"  "`: "is blank"} {
-			if !f.AllowEmpty {
-				empty = append(empty, configCase{f, section, value, what, false})
-			}
+		add(&missing, absent, "is missing", f.Optional)
+		add(&empty, "null", "is null", f.AllowEmpty)
+		add(&empty, `""`, "is the empty text", f.AllowEmpty)
+		add(&empty, `"  "`, "is blank", f.AllowEmpty)
+		if _, list := f.Type.(config.List); list {
+			add(&empty, "[]", "is the empty list", f.AllowEmpty)
 		}
 	})
 	return missing, empty
 }
 
+// form is a value that a type does not take, or takes.
+type form struct {
+	value string // as YAML
+	what  string
+	taken bool
+}
+
+// forms are values that are not of a type, wherever the file is read, and those at and around its bounds.
+func forms(t config.Type) (wrong, bounds []form) {
+	add := func(value, what string) { wrong = append(wrong, form{value, what, false}) }
+	at := func(value string, taken bool) { bounds = append(bounds, form{value, value, taken}) }
+	switch t := t.(type) {
+	case config.Int:
+		for _, value := range []string{"eight", "1.5", "8000.9", "8000.0", "true", "010", "1e3"} {
+			add(value, value)
+		}
+		if t.Min != nil {
+			at(strconv.FormatInt(*t.Min, 10), true)
+			at(strconv.FormatInt(*t.Min-1, 10), false)
+		}
+		if t.Max != nil {
+			at(strconv.FormatInt(*t.Max, 10), true)
+			at(strconv.FormatInt(*t.Max+1, 10), false)
+		}
+	case config.Bool:
+		add("maybe", "maybe")
+	case config.Duration:
+		add("soon", "soon")
+		add("-1s", "negative")
+		if t.Min != nil {
+			at(t.Min.String(), true)
+			at((*t.Min - time.Nanosecond).String(), false)
+		}
+		if t.Max != nil {
+			at(t.Max.String(), true)
+			at((*t.Max + time.Nanosecond).String(), false)
+		}
+	case config.MACAddress:
+		add("52-54-00-12-34-56", "a MAC address without colons")
+		add("52:54:00:12:34", "five bytes of a MAC address")
+	case config.IPAddress:
+		add("10.0.0.300", "no IP address")
+		add("localhost", "a host's name")
+		switch t.Version {
+		case 4:
+			add(`"2001:db8::1"`, "an IPv6 address")
+		case 6:
+			add("192.0.2.1", "an IPv4 address")
+		}
+	case config.HTTPUrl:
+		add("ftp://host/", "a URL of another scheme")
+	case config.HypervisorURI:
+		add("not a uri", "no URI")
+	case config.UnixSocketPath:
+		add("/"+strings.Repeat("s", 107), "a path that is too long for a socket")
+	case config.String:
+		if t.OneOf != nil {
+			add("none-of-these", "none of those that there are")
+		}
+	case config.List:
+		add("[{a: 1}]", "a list of sections")
+		add("[[a]]", "a list of lists")
+		if t.Of != nil {
+			for _, f := range slices.Concat(forms(t.Of)) {
+				each := form{"[" + f.value + "]", "a list with " + f.value + " in it", f.taken}
+				if f.taken {
+					bounds = append(bounds, each)
+				} else {
+					wrong = append(wrong, each)
+				}
+			}
+		}
+	}
+	return wrong, bounds
+}
+
 // formCases are values that are not of a field's type, wherever the file is read.
 func formCases(s *config.Schema, machine string) (cases []configCase) {
 	fieldCases(s, machine, func(section []string, f config.Field) {
-		add := func(value, what string) { cases = append(cases, configCase{f, section, value, "is " + what, false}) }
-		add("{a: {b: 1}}", "a section")
-		switch t := f.Type.(type) {
-		case config.Int:
-			for _, value := range []string{"eight", "1.5", "true", "010", "1e3"} {
-				add(value, value)
-			}
-		case config.Bool:
-			add("maybe", "maybe")
-		case config.Duration:
-			add("soon", "soon")
-			add("-1s", "negative")
-		case config.MACAddress:
-			add("52-54-00-12-34-56", "a MAC address without colons")
-			add("52:54:00:12:34", "five bytes of a MAC address")
-		case config.IPAddress:
-			add("10.0.0.300", "no IP address")
-			add("localhost", "a host's name")
-		case config.HTTPUrl:
-			add("ftp://host/", "a URL of another scheme")
-		case config.HypervisorURI:
-			add("not a uri", "no URI")
-		case config.UnixSocketPath:
-			add("/"+strings.Repeat("s", 107), "a path that is too long for a socket")
-		case config.String:
-			if t.OneOf != nil {
-				add("none-of-these", "none of those that there are")
-			}
-		}
+		wrong, _ := forms(f.Type)
+		wrong = append(wrong, form{"{a: {b: 1}}", "a section", false})
 		if _, list := f.Type.(config.List); !list {
-			add("[a, b]", "a list")
+			wrong = append(wrong, form{"[a, b]", "a list", false})
+		}
+		for _, each := range wrong {
+			cases = append(cases, configCase{field: f, section: section, value: each.value, what: "is " + each.what, taken: each.taken})
 		}
 	})
 	return cases
@@ -105,35 +163,75 @@ func formCases(s *config.Schema, machine string) (cases []configCase) {
 // boundCases are values at and around the bounds of numbers and lengths of time.
 func boundCases(s *config.Schema, machine string) (cases []configCase) {
 	fieldCases(s, machine, func(section []string, f config.Field) {
-		add := func(value string, taken bool) {
-			cases = append(cases, configCase{f, section, value, "is " + value, taken})
+		_, bounds := forms(f.Type)
+		for _, each := range bounds {
+			cases = append(cases, configCase{field: f, section: section, value: each.value, what: "is " + each.what, taken: each.taken})
+		}
+	})
+	return cases
+}
+
+// valueCase is a value of a machine's key with what Machines has to say of it.
+type valueCase struct {
+	configCase
+	want string
+	read func(machinery.Machine) any
+}
+
+// told are the keys of machines that Machines tells of.
+var told = map[string]func(machinery.Machine) any{
+	"ip":           func(m machinery.Machine) any { return m.IP },
+	"mac_address":  func(m machinery.Machine) any { return m.MACAddress },
+	"platform":     func(m machinery.Machine) any { return m.Platform },
+	"os_version":   func(m machinery.Machine) any { return m.OSVersion },
+	"architecture": func(m machinery.Machine) any { return m.Architecture },
+	"agent_port":   func(m machinery.Machine) any { return m.AgentPort },
+	"tags":         func(m machinery.Machine) any { return strings.Join(m.Tags, "|") },
+}
+
+// valueCases are values that a reader of YAML may change, and keys that are not there.
+func valueCases(s *config.Schema, machine string) (cases []valueCase) {
+	fieldCases(s, machine, func(section []string, f config.Field) {
+		read := told[f.Key]
+		if read == nil || len(section) == 0 || section[len(section)-1] != machine {
+			return
+		}
+		add := func(value, what, want string) {
+			cases = append(cases, valueCase{configCase{field: f, section: section, value: value, what: what, taken: true}, want, read})
+		}
+		if f.Optional && f.Default != nil {
+			add(absent, "is missing", fmt.Sprint(f.Default))
 		}
 		switch t := f.Type.(type) {
+		case config.String:
+			if t.OneOf != nil {
+				return
+			}
+			for _, text := range []string{"18.10", "no", "010"} {
+				add(text, "is "+text, text)
+			}
+			if t.ToLower {
+				add("MiXed", "is MiXed", "mixed")
+			} else {
+				add("MiXed", "is MiXed", "MiXed")
+			}
+		case config.MACAddress:
+			if t.ToLower {
+				add("52:54:00:AB:CD:EF", "is in capital letters", "52:54:00:ab:cd:ef")
+			}
 		case config.Int:
-			if t.Min != nil {
-				add(strconv.FormatInt(*t.Min, 10), true)
-				add(strconv.FormatInt(*t.Min-1, 10), false)
-			}
-			if t.Max != nil {
-				add(strconv.FormatInt(*t.Max, 10), true)
-				add(strconv.FormatInt(*t.Max+1, 10), false)
-			}
-		case config.Duration:
-			if t.Min != nil {
-				add(t.Min.String(), true)
-				add((*t.Min - time.Nanosecond).String(), false)
-			}
-			if t.Max != nil {
-				add(t.Max.String(), true)
-				add((*t.Max + time.Nanosecond).String(), false)
+			add("4711", "is 4711", "4711")
+		case config.List:
+			if _, texts := t.Of.(config.String); texts || t.Of == nil {
+				add("[b, 1.10, a, no]", "are b, 1.10, a and no", "b|1.10|a|no")
 			}
 		}
 	})
 	return cases
 }
 
-// hostCases are values that lead nowhere on this host, where the schema wants something to be there.
-func hostCases(s *config.Schema, machine string) (cases []configCase, err error) {
+// hostCases are values that lead nowhere on this host, where the schema wants something to be there. plain is a file that cannot be executed.
+func hostCases(s *config.Schema, machine, plain string) (cases []configCase, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -141,7 +239,7 @@ func hostCases(s *config.Schema, machine string) (cases []configCase, err error)
 	fieldCases(s, machine, func(section []string, f config.Field) {
 		add := func(wanted bool, value, what string) {
 			if wanted {
-				cases = append(cases, configCase{f, section, value, what, false})
+				cases = append(cases, configCase{field: f, section: section, value: value, what: what})
 			}
 		}
 		const nowhere = "/nonexistent/of/the/suite"
@@ -150,6 +248,7 @@ func hostCases(s *config.Schema, machine string) (cases []configCase, err error)
 			there := t.MustExist || t.Readable || t.Writable || t.Executable
 			add(there, nowhere, "does not exist")
 			add(there, "/", "is a directory")
+			add(t.Executable, strconv.Quote(plain), "cannot be executed")
 		case config.DirectoryPath:
 			there := t.MustExist || t.Readable || t.Writable
 			add(there, nowhere, "does not exist")
@@ -193,6 +292,83 @@ func edited(text []byte, section []string, key, value string) ([]byte, error) {
 		return nil, err
 	}
 	return yaml.Marshal(root)
+}
+
+// doubled is a configuration in which a key stands twice, with two values; false if it does not stand there at all.
+func doubled(text []byte, section []string, key string) ([]byte, bool, error) {
+	root, at, err := sectionOf(text, section)
+	if err != nil {
+		return nil, false, err
+	}
+	value := valueOf(at, key)
+	if value == nil {
+		return nil, false, nil
+	}
+	other := *value
+	if other.Kind == yaml.ScalarNode {
+		other.Value += "1"
+	}
+	at.Content = append(at.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, &other)
+	changed, err := yaml.Marshal(root)
+	return changed, true, err
+}
+
+// linesOf are the lines of a file that a key of a section is on, with its value; or of the section, if the key is not there. Of a key that stands
+// twice they go from the one to the other.
+func linesOf(text []byte, section []string, key string) (first, last int, err error) {
+	root := new(yaml.Node)
+	if err := yaml.Unmarshal(text, root); err != nil {
+		return 0, 0, err
+	}
+	if len(root.Content) != 1 {
+		return 0, 0, errors.New("the file is empty")
+	}
+	at := root.Content[0]
+	first = 1
+	for _, name := range section {
+		next := 0
+		for i := 0; i+1 < len(at.Content) && next == 0; i += 2 {
+			if at.Content[i].Value == name {
+				next = i + 1
+			}
+		}
+		if next == 0 {
+			return 0, 0, fmt.Errorf("there is no section %s", name)
+		}
+		first, at = at.Content[next-1].Line, at.Content[next]
+	}
+	from := 0
+	for i := 0; i+1 < len(at.Content); i += 2 {
+		if at.Content[i].Value == key {
+			if from == 0 {
+				from = at.Content[i].Line
+			}
+			last = lastLine(at.Content[i+1])
+		}
+	}
+	if from > 0 {
+		return from, last, nil
+	}
+	return first, lastLine(at), nil
+}
+
+// lastLine is the last line that something of a node begins on.
+func lastLine(n *yaml.Node) int {
+	last := n.Line
+	for _, c := range n.Content {
+		last = max(last, lastLine(c))
+	}
+	return last
+}
+
+// filled tells whether a configuration has a value for the key of a case.
+func (c configCase) filled(text []byte) (bool, error) {
+	_, at, err := sectionOf(text, c.section)
+	if err != nil {
+		return false, err
+	}
+	value := valueOf(at, c.field.Key)
+	return value != nil && (len(value.Content) > 0 || value.Kind == yaml.ScalarNode && value.Tag != "!!null" && value.Value != ""), nil
 }
 
 // sectionOf reads a file, and finds a section in it, which it makes where it is not.

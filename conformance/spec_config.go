@@ -1,10 +1,13 @@
 package conformance
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -17,11 +20,11 @@ import (
 // configSpecs: what a driver's schema says of its file is what the driver does. The files are made from the schema itself.
 var configSpecs = []spec{
 	{Requirement{ID: "MM-CONFIG-001", Level: Must, Op: machinery.OpOpen, Needs: []Feature{FeaturePower},
-		Rule:   "A required key that is missing makes the file, or the machine that lacks it, unusable; what is said names the key and its place in the file.",
+		Rule:   "A required key that is missing makes the file, or the machine that lacks it, unusable; what is said names the key and its place in the file. An optional one may be missing.",
 		Why:    "A machine that runs with half of its settings gives results that nobody can explain.",
 		Source: "config.Field, Optional"}, configMissing},
 	{Requirement{ID: "MM-CONFIG-002", Level: Must, Op: machinery.OpOpen, Needs: []Feature{FeaturePower},
-		Rule:   "A key without a value makes the file, or its machine, unusable where the schema does not let it be empty; what is said names the key and its place.",
+		Rule:   "A key without a value makes the file, or its machine, unusable where the schema does not let it be empty, with the key and its place; where it does, the file can be used.",
 		Why:    "An empty value is a mistake in writing far more often than it is meant.",
 		Source: "config.Field, AllowEmpty"}, configEmpty},
 	{Requirement{ID: "MM-CONFIG-003", Level: Must, Op: machinery.OpOpen, Needs: []Feature{FeaturePower},
@@ -52,69 +55,102 @@ var configSpecs = []spec{
 		Rule:   "Every key of the schema says what it is for, and every required one shows an example.",
 		Why:    "It is what the reference page, editors and messages about a missing key show.",
 		Source: "config.Field, Doc and Example"}, configDescribed},
+	{Requirement{ID: "MM-CONFIG-010", Level: Must, Op: machinery.OpOpen,
+		Rule:   "What Machines says of a machine is what its file says: a text as it was written, in lower case where the schema wants that, lists in their order, and the schema's default for a key that is not there.",
+		Why:    "An analysis is run on the machine that says it is Windows 10 version 18.10; one that says 18.1 is never chosen.",
+		Source: "machinery.Machine; config.String, ToLower; config.Field, Default"}, configValues},
+	{Requirement{ID: "MM-CONFIG-011", Level: Must, Op: machinery.OpOpen, Needs: []Feature{FeaturePower},
+		Rule:   "A key that stands twice in a machine, with two values, makes the machine unusable; what is said names the key and its place.",
+		Why:    "Which of the two was meant nobody knows, and a reader of YAML that takes the last one does not tell.",
+		Source: "package config; YAML 1.2, 3.2.1.1"}, configTwice},
 }
 
 func configMissing(w *World) {
 	missing, _ := requiredCases(w.subject.Driver.Schema, "a")
-	w.configCases(missing)
+	w.configCases(w.Bench(), missing)
 }
 
 func configEmpty(w *World) {
 	_, empty := requiredCases(w.subject.Driver.Schema, "a")
-	w.configCases(empty)
+	w.configCases(w.Bench(), empty)
 }
 
-func configForms(w *World) { w.configCases(formCases(w.subject.Driver.Schema, "a")) }
+func configForms(w *World) { w.configCases(w.Bench(), formCases(w.subject.Driver.Schema, "a")) }
 
-func configBounds(w *World) { w.configCases(boundCases(w.subject.Driver.Schema, "a")) }
+func configBounds(w *World) { w.configCases(w.Bench(), boundCases(w.subject.Driver.Schema, "a")) }
 
 func configHost(w *World) {
-	cases, err := hostCases(w.subject.Driver.Schema, "a")
+	b := w.Bench()
+	cases, err := hostCases(w.subject.Driver.Schema, "a", b.ConfigPath())
 	w.Lab(err, "making cases of what has to be on the host")
-	w.configCases(cases)
+	w.configCases(b, cases)
 }
 
 // configCases opens the driver with each value in the place of the lab's own.
-func (w *World) configCases(cases []configCase) {
-	b := w.Bench()
+func (w *World) configCases(b Bench, cases []configCase) {
 	text, err := os.ReadFile(b.ConfigPath())
 	w.Lab(err, "reading the lab's configuration")
-	w.openConfig(text, false, func(said string) {
-		if said != "" {
-			w.Failf("the lab's own configuration cannot be used: %s", said)
+	w.openConfig(text, false, func(said complaint) {
+		if said.text != "" {
+			w.Failf("the lab's own configuration cannot be used: %s", said.text)
 		}
 	})
 	for _, c := range cases {
+		if c.taken && c.vacant {
+			// What the lab has set its machine may need.
+			filled, err := c.filled(text)
+			w.Lab(err, "reading the lab's configuration")
+			if filled {
+				continue
+			}
+		}
 		changed, err := edited(text, c.section, c.field.Key, c.value)
 		w.Lab(err, "changing the lab's configuration")
 		what := "a configuration in which " + c.path() + " " + c.what
-		w.openConfig(changed, false, func(said string) {
+		w.openConfig(changed, false, func(said complaint) {
 			switch {
 			// A value can be right and have the driver give up, as a time-out of a millisecond does.
-			case c.taken && strings.Contains(said, c.field.Key):
-				w.Failf("%s is refused, though the schema permits it: %s", what, said)
+			case c.taken && (said.config || strings.Contains(said.text, c.field.Key)):
+				w.Failf("%s is refused, though the schema permits it: %s", what, said.text)
 			case c.taken:
-			case said == "":
+			case said.text == "":
 				w.Failf("%s was opened, and its machine is as usable as any; the schema says %s", what, c.field.Type.Describe())
 			default:
-				w.placed(said, what, c.field.Key)
+				w.placed(said.text, what, changed, c.section, c.field.Key)
 			}
 		})
 	}
 }
 
-// placed fails the check unless the words name the key and its place in the file.
-func (w *World) placed(said, what, key string) {
+// placed fails the check unless the words name the key and its place in the file, which has that text. Of a key that is missing the place is the
+// section that lacks it.
+func (w *World) placed(said, what string, text []byte, section []string, key string) {
 	if !strings.Contains(said, key) {
 		w.Failf("%s is refused without naming the key %q: %s", what, key, said)
 	}
-	if file := filepath.Base(w.bench.ConfigPath()); !regexp.MustCompile(regexp.QuoteMeta(file) + `:\d+`).MatchString(said) {
+	file := filepath.Base(w.bench.ConfigPath())
+	places := regexp.MustCompile(regexp.QuoteMeta(file)+`:(\d+)`).FindAllStringSubmatch(said, -1)
+	if len(places) == 0 {
 		w.Failf("%s is refused without the place in the file (%s:LINE): %s", what, file, said)
+	}
+	first, last, err := linesOf(text, section, key)
+	w.Lab(err, "finding the key in the configuration")
+	if !slices.ContainsFunc(places, func(place []string) bool {
+		line, _ := strconv.Atoi(place[1])
+		return line >= first && line <= last
+	}) {
+		w.Failf("%s is refused with another place than that of the key, which is %s:%d: %s", what, file, first, said)
 	}
 }
 
-// openConfig opens the driver with a text as its configuration, and tells what is said against the file or the machine "a"; empty if both can be used.
-func (w *World) openConfig(text []byte, strict bool, tell func(said string)) (warnings []config.Diagnostic) {
+// complaint is what is said against a file, or against its machine; text is empty if both can be used.
+type complaint struct {
+	text   string
+	config bool // it is the configuration that is said to be wrong
+}
+
+// openConfig opens the driver with a text as its configuration, and tells what is said against the file or the machine "a".
+func (w *World) openConfig(text []byte, strict bool, tell func(complaint)) (warnings []config.Diagnostic) {
 	w.Lab(os.WriteFile(w.bench.ConfigPath(), text, 0o600), "writing a configuration")
 	h, err := w.tryOpen(machinery.Options{RuntimeDir: w.bench.RuntimeDir(), Strict: strict, Warn: func(d config.Diagnostic) {
 		if d.Severity == config.Warning {
@@ -122,7 +158,7 @@ func (w *World) openConfig(text []byte, strict bool, tell func(said string)) (wa
 		}
 	}})
 	if err != nil {
-		tell(err.Error())
+		tell(complaint{err.Error(), errors.Is(err, machinery.ErrConfig)})
 		return nil
 	}
 	defer h.Close()
@@ -131,15 +167,15 @@ func (w *World) openConfig(text []byte, strict bool, tell func(said string)) (wa
 }
 
 // saidOf is what is wrong with a machine; empty for one that can be used.
-func (w *World) saidOf(h *Handle, name string) string {
+func (w *World) saidOf(h *Handle, name string) complaint {
 	s, err := h.State(name)
 	switch {
 	case err != nil:
-		return err.Error()
+		return complaint{err.Error(), errors.Is(err, machinery.ErrConfig)}
 	case s.State == machinery.StateError:
-		return s.Reason + ": " + s.Detail
+		return complaint{s.Reason + ": " + s.Detail, s.Reason == machinery.ErrConfig.Error()}
 	}
-	return ""
+	return complaint{}
 }
 
 func configUnique(w *World) {
@@ -170,13 +206,17 @@ func configUnique(w *World) {
 		h, err := w.tryOpen(machinery.Options{RuntimeDir: b.RuntimeDir()})
 		w.NoError(err, "opening a configuration in which two machines have the same %s", key)
 		what := "a configuration in which two machines have the same " + key
-		said := w.saidOf(h, "b")
+		said := w.saidOf(h, "b").text
 		if said == "" {
 			w.Failf("%s: the second can be used; the schema says that the values have to differ", what)
 		}
-		w.placed(said, what, key)
+		w.placed(said, what, same, []string{machines, "b"}, key)
 		if !strings.Contains(said, machines+".a") && !regexp.MustCompile(`\ba\b`).MatchString(said) {
 			w.Failf("%s: what is said of the second does not name the first: %s", what, said)
+		}
+		if line, _, err := linesOf(same, []string{machines, "a"}, key); err != nil || !regexp.MustCompile(fmt.Sprintf(`(line |:)%d\b`, line)).MatchString(said) {
+			w.Lab(err, "finding the key in the configuration")
+			w.Failf("%s: what is said of the second does not say that the first has it on line %d: %s", what, line, said)
 		}
 		w.NoError(h.Close(), "closing the driver")
 	}
@@ -192,20 +232,67 @@ func configUnknown(w *World) {
 		changed, err := edited(text, section, key, "1")
 		w.Lab(err, "changing the lab's configuration")
 		what := "a configuration with the unknown key " + key
-		warnings := w.openConfig(changed, false, func(said string) {
-			if said != "" {
-				w.Failf("%s cannot be used: %s", what, said)
+		warnings := w.openConfig(changed, false, func(said complaint) {
+			if said.text != "" {
+				w.Failf("%s cannot be used: %s", what, said.text)
 			}
 		})
 		if !slices.ContainsFunc(warnings, func(d config.Diagnostic) bool { return strings.HasSuffix(d.Path, key) && d.Line > 0 }) {
 			w.Failf("%s is opened without a word about that", what)
 		}
-		w.openConfig(changed, true, func(said string) {
-			if said == "" {
+		w.openConfig(changed, true, func(said complaint) {
+			if said.text == "" {
 				w.Failf("%s is opened with Options.Strict", what)
 			}
-			w.placed(said, what+", opened with Options.Strict,", key)
+			w.placed(said.text, what+", opened with Options.Strict,", changed, section, key)
 		})
+	}
+}
+
+func configTwice(w *World) {
+	s := w.subject.Driver.Schema
+	b := w.Bench()
+	text, err := os.ReadFile(b.ConfigPath())
+	w.Lab(err, "reading the lab's configuration")
+	section := []string{machinesKey(s), "a"}
+	fieldCases(s, "a", func(in []string, f config.Field) {
+		if !slices.Equal(in, section) {
+			return
+		}
+		changed, there, err := doubled(text, section, f.Key)
+		w.Lab(err, "changing the lab's configuration")
+		if !there {
+			return
+		}
+		what := "a configuration in which a machine has " + f.Key + " twice"
+		w.openConfig(changed, false, func(said complaint) {
+			if said.text == "" {
+				w.Failf("%s was opened, and its machine is as usable as any", what)
+			}
+			w.placed(said.text, what, changed, section, f.Key)
+		})
+	})
+}
+
+func configValues(w *World) {
+	b := w.Bench()
+	text, err := os.ReadFile(b.ConfigPath())
+	w.Lab(err, "reading the lab's configuration")
+	for _, c := range valueCases(w.subject.Driver.Schema, "a") {
+		changed, err := edited(text, c.section, c.field.Key, c.value)
+		w.Lab(err, "changing the lab's configuration")
+		w.Lab(os.WriteFile(b.ConfigPath(), changed, 0o600), "writing a configuration")
+		h, err := w.tryOpen(machinery.Options{RuntimeDir: b.RuntimeDir()})
+		w.NoError(err, "opening a configuration in which %s %s", c.path(), c.what)
+		machines := h.M.Machines()
+		i := slices.IndexFunc(machines, func(m machinery.Machine) bool { return m.Name == "a" })
+		if i < 0 {
+			w.Failf("the machine \"a\" is not listed when its %s %s", c.field.Key, c.what)
+		}
+		if got := fmt.Sprint(c.read(machines[i])); got != c.want {
+			w.Failf("of a machine whose %s %s Machines says %q, and not %q", c.field.Key, c.what, got, c.want)
+		}
+		w.NoError(h.Close(), "closing the driver")
 	}
 }
 
