@@ -32,9 +32,7 @@ func carefulDriver() machinery.Driver {
 	return machinery.Driver{Name: "careful", Schema: &schema, Template: qemu.Template,
 		Open: func(ctx context.Context, doc *config.Document, o machinery.Options) (machinery.Machinery, error) {
 			c := qemu.FromDocument(doc)
-			for i := range c.Machines {
-				c.Machines[i].Tags = append(c.Machines[i].Tags, "careful")
-			}
+			c.LoadTimeout = min(c.LoadTimeout, time.Minute)
 			inner, err := qemu.New(ctx, c, o)
 			if err != nil {
 				return nil, err
