@@ -33,7 +33,7 @@ test: ## run all tests, with the race detector where there is a C compiler; what
 
 ordeal: ## kill the driver 100 times and edits of a file 200 times, restart libvirtd 100 times, 300 cycles, full disks: on the fakes, the host's QEMU and libvirt; half an hour
 	MACHINERY_REQUIRE=qemu,libvirt MACHINERY_KILLS=100 MACHINERY_CYCLES=300 MACHINERY_RESTARTS=100 $(GO) test -v -count 1 -timeout 60m ./conformance/ordeal
-	MACHINERY_KILLS=200 $(GO) test -v -count 1 -run Killed ./machinery/config/edit
+	MACHINERY_KILLS=200 $(GO) test -v -count 1 -run Killed ./machinery/config/edit ./cmd/machinery
 
 lint: ## gofmt, go vet, staticcheck, go.mod, and shellcheck where it is installed
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi

@@ -16,8 +16,9 @@
 //     loop.index, index0, first, last, length, revindex and revindex0.
 //   - {% if condition %}, {% elif condition %}, {% else %}, {% endif %}.
 //   - A dash that removes all white space beside a tag ({%- -%}, {{- -}}, {#- -#}), and a plus that keeps it ({%+ +%}).
-//   - Values: names, with their parts (machine.ip, machine["ip"], tags[0]) and .items(), .keys() and .values(); texts in
-//     quotes, with the escapes \\ \" \' \n \t; whole numbers; true, false and none.
+//   - Values: names, with their parts (machine.ip, machine["ip"], tags[0]) and .items(), .keys() and .values(), which are
+//     lists here: Python has no index into them, and no JSON of them, which is not refused; texts in quotes, with the
+//     escapes \\ \" \' \n \t; whole numbers; true, false and none.
 //   - Conditions: == and !=, not, and, or, brackets; the tests "is defined", "is undefined" and "is none", each also with not.
 //   - Filters: default (also called d), join, length (also called count), lower, tojson and trim.
 //

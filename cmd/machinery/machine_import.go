@@ -130,7 +130,8 @@ func (o *importOptions) newImporter(cmd *cobra.Command, args []string) (*importe
 			i.machines = append(i.machines, &imported{Directory: arg, Error: err.Error()})
 		}
 		for _, dir := range dirs {
-			if !slices.ContainsFunc(i.machines, func(m *imported) bool { return m.Directory == dir }) {
+			// One that a symbolic link leads to, too, is there once.
+			if !slices.ContainsFunc(i.machines, func(m *imported) bool { return sameFile(m.Directory, dir) }) {
 				i.machines = append(i.machines, &imported{Directory: dir})
 			}
 		}

@@ -220,6 +220,21 @@ func TestWhatAUserWroteBesidesIsNoDifference(t *testing.T) {
 	}
 }
 
+func TestAnImportWithWhiteSpaceOrALinkCanBeRepeated(t *testing.T) {
+	path, vms := qemuConfig(t), t.TempDir()
+	dir := cloaked(t, vms, "a", 1, func(_, m map[string]any) { m["bridge"], m["os_name"] = "lo ", " Windows" })
+	if err := os.Symlink(dir, filepath.Join(vms, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"a: added\n", "a: there already\n"} {
+		r := runCLI(t, "machine", "import", "-c", path, vms)
+		r.want(t, 0, "stderr")
+		if r.out != want {
+			t.Errorf("it says %q, want %q", r.out, want)
+		}
+	}
+}
+
 func TestAddTellsAllThatIsWrongAndWritesNothing(t *testing.T) {
 	path := qemuConfig(t)
 	before := readFile(t, path)

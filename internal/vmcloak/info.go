@@ -12,7 +12,7 @@ import (
 // InfoName is the name of the file that makes a directory a machine's.
 const InfoName = "machineinfo.json"
 
-// Info is what a machineinfo.json says. Its texts are as they are in the file; those that it has not are empty.
+// Info is what a machineinfo.json says. Its texts are as they are in the file, without white space around them; those that it has not are empty.
 type Info struct {
 	// MachineryVersion is the version of the QEMU that made the snapshot, such as "7.2.22".
 	MachineryVersion string
@@ -90,6 +90,11 @@ func Parse(name string, data []byte) (*Info, error) {
 	info.Disk = r.fileName(machine, in, "disk")
 	info.Snapshot = r.fileName(machine, in, "memory_snapshot")
 	info.StartArgs = r.strings(machine, in, "start_args", needed)
+	for _, file := range []struct{ key, name string }{{"disk", info.Disk}, {"memory_snapshot", info.Snapshot}} {
+		if v, _ := machine.get(file.key); file.name == InfoName || file.key == "disk" && file.name != "" && file.name == info.Snapshot {
+			r.report(v.at, fmt.Sprintf("%q is %q, which is another of the machine's files", in+file.key, file.name))
+		}
+	}
 	if err := r.err(); err != nil {
 		return nil, err
 	}
@@ -130,7 +135,13 @@ func (r *reader) find(object value, in, key string, n need) (value, bool) {
 }
 
 // text is the value of a key that is a string.
+// White space around it is none of its own, nor is it in a configuration.
 func (r *reader) text(object value, in, key string, n need) string {
+	return strings.TrimSpace(r.wholeText(object, in, key, n))
+}
+
+// wholeText is text with the white space around it.
+func (r *reader) wholeText(object value, in, key string, n need) string {
 	v, ok := r.find(object, in, key, n)
 	if !ok {
 		return ""
@@ -162,7 +173,7 @@ func inQuotes(v value) string {
 
 // fileName is the value of a key that names a file beside this one.
 func (r *reader) fileName(object value, in, key string) string {
-	name := r.text(object, in, key, needed)
+	name := r.wholeText(object, in, key, needed)
 	if name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		v, _ := object.get(key)
 		r.report(v.at, fmt.Sprintf("%q must be the name of a file in the same directory, and is %s", in+key, shown(name)))

@@ -171,6 +171,8 @@ func TestWhatIsWrongWithAMachineinfoIsSaidWithItsPlace(t *testing.T) {
 		"many arguments": {change(func(w, m map[string]any) { m["start_args"] = make([]string, 5000) }), []string{"more than 4096 elements"}},
 		"a long one":     {change(func(w, m map[string]any) { m["start_args"] = []string{strings.Repeat("x", 1<<17)} }), []string{"is longer than 131071 bytes"}},
 		"disk elsewhere": {change(func(w, m map[string]any) { m["disk"] = "../other/disk.qcow2" }), []string{`"machine.disk" must be the name of a file in the same directory, and is "../other/disk.qcow2"`}},
+		"disk snapshot":  {change(func(w, m map[string]any) { m["disk"] = m["memory_snapshot"] }), []string{`"machine.disk" is "memory.snapshot", which is another of the machine's files`}},
+		"disk info":      {change(func(w, m map[string]any) { m["disk"] = InfoName }), []string{`"machine.disk" is "machineinfo.json", which is another of the machine's files`}},
 		"disk dots":      {change(func(w, m map[string]any) { m["disk"] = ".." }), []string{`"machine.disk" must be the name of a file`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -295,8 +297,9 @@ func TestWhatWillNotWorkIsSaid(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"is not a regular file"}},
-		"another major version": {func(w, m map[string]any) { w["machinery_version"] = "6.2.0" }, nil, []string{"made by QEMU 6.2.0, and QEMU 7.2.22 is installed", "-M q35 is another machine in each version"}},
-		"another machine type":  {nil, func(t *testing.T, dir string) { write(t, dir+"/memory.snapshot", stream("pc-q35-6.2")) }, []string{`of the machine type pc-q35-6.2, and -M q35 is pc-q35-7.2 in QEMU 7.2, which does not load it; write "-M", "pc-q35-6.2"`}},
+		"another major version":  {func(w, m map[string]any) { w["machinery_version"] = "6.2.0" }, nil, []string{"made by QEMU 6.2.0, and QEMU 7.2.22 is installed", "-M q35 is another machine in each version"}},
+		"a version that is none": {func(w, m map[string]any) { w["machinery_version"] = "banana" }, nil, []string{`says that QEMU "banana" made its snapshot, which is no version`}},
+		"another machine type":   {nil, func(t *testing.T, dir string) { write(t, dir+"/memory.snapshot", stream("pc-q35-6.2")) }, []string{`of the machine type pc-q35-6.2, and -M q35 is pc-q35-7.2 in QEMU 7.2, which does not load it; write "-M", "pc-q35-6.2"`}},
 		"another type in gzip": {nil, func(t *testing.T, dir string) {
 			write(t, dir+"/memory.snapshot", packed(t, "gzip", stream("pc-q35-6.2")))
 		}, []string{"pc-q35-6.2"}},
