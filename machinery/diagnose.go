@@ -101,6 +101,9 @@ func (r *Registry) Diagnose(ctx context.Context, driver, path string, o Diagnose
 		sound := len(always)+len(here) == 0
 		here = slices.DeleteFunc(here, func(f Finding) bool { return tells(found, f.Key) })
 		file := append(always, here...)
+		if doc == nil {
+			file = append(file, Finding{Area: AreaConfiguration, Subject: path, Level: LevelWarning, What: "nothing else was looked at", Do: "put this right first, and look again"})
+		}
 		if sound && doc != nil {
 			what := fmt.Sprintf("%d machines, no mistake", len(doc.Machines()))
 			if len(doc.Machines()) == 1 {

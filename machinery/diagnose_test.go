@@ -97,7 +97,8 @@ func TestAFileThatNoDriverCanUseIsDiagnosedAlone(t *testing.T) {
 		missing:                               "|problem|there is no such file|name the right one",
 	} {
 		found, err := r.Diagnose(t.Context(), "box", path, machinery.DiagnoseOptions{})
-		if lines := strings.Join(briefly(found), "\n"); err != nil || !strings.Contains(lines, want) || !strings.HasPrefix(lines, "configuration|"+path) {
+		if lines := strings.Join(briefly(found), "\n"); err != nil || !strings.Contains(lines, want) || !strings.HasPrefix(lines, "configuration|"+path) ||
+			!strings.HasSuffix(lines, "|warning|nothing else was looked at|put this right first, and look again") {
 			t.Errorf("%v, want %q:\n%s", err, want, lines)
 		}
 	}
@@ -109,7 +110,7 @@ func TestAFileThatNoDriverCanUseIsDiagnosedAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, err := r.Diagnose(t.Context(), "box", closed, machinery.DiagnoseOptions{})
-	if err != nil || len(found) != 1 || found[0].What != "this user may not read it" {
+	if err != nil || len(found) != 2 || found[0].What != "this user may not read it" {
 		t.Errorf("%v: %+v", err, found)
 	}
 }

@@ -130,7 +130,7 @@ func TestTheDoctorFindsConfigurationsInTheWorkingDirectory(t *testing.T) {
 	}
 	r = in(t, dir, "doctor")
 	r.want(t, exitFailed, "stderr")
-	says(t, r.out, "\nkvm: kvm.yaml\n", "\nqemu: qemu.yaml\n", "\n2 problems.\n")
+	says(t, r.out, "\nkvm: kvm.yaml\n", "\nqemu: qemu.yaml\n", "\n2 problems and 2 warnings.\n")
 	r = in(t, dir, "doctor", "kvm")
 	r.want(t, exitFailed, "stderr")
 	if strings.Contains(r.out, "qemu") {
