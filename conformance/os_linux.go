@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // ownGroup keeps the terminal's Ctrl-C from a worker: the runner ends it in
@@ -62,7 +64,15 @@ func descriptors() []os.DirEntry {
 // openUnmarked opens a file whose descriptor is not marked to be closed in
 // programs that are started.
 func openUnmarked(path string) (closeFile func(), err error) {
-	fd, err := syscall.Open(path, syscall.O_RDONLY, 0)
+	low, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(low)
+	// Between fork and exec, Go moves descriptors to numbers that are free of its own, and does not look whether they are of others: one of the
+	// low numbers could be gone in the child by chance.
+	const high = 500
+	fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD, high)
 	if err != nil {
 		return nil, err
 	}
