@@ -153,8 +153,7 @@ func (p *private) wantNoProcess() {
 		if time.Now().After(deadline) {
 			p.t.Fatalf("these processes are left:\n%s", strings.Join(left, "\n"))
 		}
-		// The end of a process that is not our child gives no event.
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // the end of a process that is not our child gives no event
 	}
 }
 

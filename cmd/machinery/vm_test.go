@@ -247,8 +247,7 @@ func startSlowly(t *testing.T, s *site, name string) (interrupt func() result) {
 			_ = cmd.Wait()
 			t.Fatalf("no emulator was started: %s", errs.String())
 		}
-		// A process that someone else starts gives no event.
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // a process that someone else starts gives no event
 	}
 	return func() result {
 		_ = cmd.Process.Signal(os.Interrupt)

@@ -141,7 +141,7 @@ func used(t *testing.T, b conformance.Bench) usage {
 		if u.goroutines == 0 || n < u.goroutines {
 			u.goroutines = n
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // a goroutine that is about to end gives no sign of it
 	}
 	debug.FreeOSMemory()
 	debug.FreeOSMemory() // what finalizers have let go of too

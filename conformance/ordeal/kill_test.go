@@ -128,8 +128,7 @@ func (k *killer) killOne(seed uint64) {
 		_ = cmd.Wait()
 		t.Fatalf("the program with the drivers did not begin: %s", said.String())
 	}
-	// That the moment is random is the point.
-	time.Sleep(time.Duration(k.random.Int64N(int64(latest))))
+	time.Sleep(time.Duration(k.random.Int64N(int64(latest)))) // that the moment is random is the point
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

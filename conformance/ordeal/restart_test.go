@@ -265,8 +265,7 @@ func (r *restarter) visit(random *rand.Rand) {
 // restart restarts the daemon while the drivers work, and looks at the machines when they have come to rest.
 func (r *restarter) restart() {
 	r.t.Helper()
-	// That the moments are random is the point.
-	time.Sleep(time.Duration(r.random.Int64N(int64(between))))
+	time.Sleep(time.Duration(r.random.Int64N(int64(between)))) // that the moments are random is the point
 	name := r.machines[0].Name
 	began := time.Now()
 	how := "at once"

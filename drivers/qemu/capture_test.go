@@ -160,7 +160,7 @@ func has(packets [][]byte, text string) bool {
 // until waits for something that comes without a sign.
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) { // between two looks at what has no event
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}

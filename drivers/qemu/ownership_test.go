@@ -207,7 +207,7 @@ func TestMachinesEndWithTheirDriverWhereThatIsAskedFor(t *testing.T) {
 // waitFor waits for a condition of which there is no sign.
 func waitFor(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) { // between two looks at what has no event
 		if time.Now().After(deadline) {
 			t.Fatalf("after 10 s it is still not so that %s", what)
 		}

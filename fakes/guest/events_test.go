@@ -3,7 +3,6 @@ package guest
 import (
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
 func TestSubscribersSeeWhatHappens(t *testing.T) {
@@ -12,7 +11,7 @@ func TestSubscribersSeeWhatHappens(t *testing.T) {
 		other, _ := m.Subscribe()
 		c.ask(t, Request{Op: OpButton, Slot: byte(ButtonIgnore)})
 		m.PressPowerButton()
-		time.Sleep(tick)
+		pass(tick)
 		synctest.Wait()
 		m.Reset()
 		synctest.Wait()

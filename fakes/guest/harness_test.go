@@ -5,7 +5,13 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
+
+// pass lets time go by in a bubble of synctest, whose clock jumps as soon as everything in it waits.
+func pass(d time.Duration) {
+	time.Sleep(d) // takes no time
+}
 
 // disk is a small disk in memory that can boot, and fail.
 type disk struct {

@@ -13,14 +13,14 @@ import (
 
 func TestCounterCountsGuestTimeExactly(t *testing.T) {
 	booted(t, Options{}, func(t *testing.T, m *Model, c *console) {
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if v := c.ask(t, Request{Op: OpCounter}).Value; v != 250 {
 			t.Errorf("%d ticks after a second, want 250", v)
 		}
 		m.Pause()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		m.Resume()
-		time.Sleep(40 * time.Millisecond)
+		pass(40 * time.Millisecond)
 		if v := c.ask(t, Request{Op: OpCounter}).Value; v != 260 {
 			t.Errorf("%d ticks after a pause and 40 ms, want 260", v)
 		}
@@ -41,7 +41,7 @@ func TestADiskThatCannotBootNeverAnswers(t *testing.T) {
 				m.Resume()
 				c.send(Request{Op: OpIdentify})
 				m.PressPowerButton()
-				time.Sleep(time.Hour)
+				pass(time.Hour)
 				if got := c.take(); len(got) != 0 {
 					t.Errorf("it answered %+v", got)
 				}
@@ -55,9 +55,9 @@ func TestADiskThatCannotBootNeverAnswers(t *testing.T) {
 
 func TestHungGuestStandsStillAndRuns(t *testing.T) {
 	booted(t, Options{}, func(t *testing.T, m *Model, c *console) {
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		c.ask(t, Request{Op: OpHang})
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		c.send(Request{Op: OpIdentify})
 		m.PressPowerButton()
 		m.Pause()

@@ -12,11 +12,11 @@ func TestBootTakesItsTimeAndEarlyRequestsWait(t *testing.T) {
 	inBubble(t, Options{Disk: newDisk(), BootTime: 100 * time.Millisecond}, func(t *testing.T, m *Model, c *console) {
 		c.send(Request{Op: OpIdentify, Tag: 1}, Request{Op: OpCounter, Tag: 2})
 		m.Resume()
-		time.Sleep(99 * time.Millisecond)
+		pass(99 * time.Millisecond)
 		if got := c.take(); len(got) != 0 || m.Info().Booted {
 			t.Fatalf("before the boot: %+v", got)
 		}
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		got := c.take()
 		if len(got) != 3 || got[0].Op != OpBooted || got[1].Value != Version || got[2].Value != 0 {
 			t.Errorf("after the boot: %+v", got)
@@ -28,7 +28,7 @@ func TestRequestsToAPausedGuestAreAnsweredInOrderWhenItRuns(t *testing.T) {
 	booted(t, Options{}, func(t *testing.T, m *Model, c *console) {
 		m.Pause()
 		c.send(Request{Op: OpSetMemory, Tag: 1, Slot: 2, Value: 7}, Request{Op: OpGetMemory, Tag: 2, Slot: 2})
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if got := c.take(); len(got) != 0 {
 			t.Fatalf("a paused guest answered %+v", got)
 		}
@@ -48,7 +48,7 @@ func TestHalfARequestIsForgottenAfterASecond(t *testing.T) {
 		booted(t, Options{}, func(t *testing.T, m *Model, c *console) {
 			f := Request{Op: OpIdentify}.Encode()
 			c.conn.Write(f[:5])
-			time.Sleep(tt.gap)
+			pass(tt.gap)
 			c.conn.Write(f[5:])
 			if got := c.take(); len(got) != tt.want {
 				t.Errorf("after %v the rest of a request is answered with %+v, want %d replies", tt.gap, got, tt.want)
@@ -102,7 +102,7 @@ func TestANewConnectionReplacesTheOldOne(t *testing.T) {
 		second.conn.Close() // the other end goes, and the guest runs on
 		synctest.Wait()
 		m.PressPowerButton()
-		time.Sleep(tick)
+		pass(tick)
 		if synctest.Wait(); m.Info().On {
 			t.Error("the guest does not run on without a connection")
 		}

@@ -11,14 +11,14 @@ import (
 func TestButtonIsSeenAtTheNextTickOrRequest(t *testing.T) {
 	booted(t, Options{}, func(t *testing.T, m *Model, c *console) {
 		c.ask(t, Request{Op: OpButton, Slot: byte(ButtonIgnore)})
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		m.PressPowerButton()
 		m.PressPowerButton() // the bit is set already
-		time.Sleep(2 * time.Millisecond)
+		pass(2 * time.Millisecond)
 		if got := c.take(); len(got) != 0 {
 			t.Errorf("seen before the tick: %+v", got)
 		}
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		if got := c.take(); len(got) != 1 || got[0] != (Reply{Op: OpPower, Tag: EventTag, Value: 1}) {
 			t.Errorf("after the tick: %+v", got)
 		}
@@ -35,16 +35,16 @@ func TestLateButtonWaitsInGuestTime(t *testing.T) {
 	booted(t, Options{OnPowerOff: func() { off.Store(true) }}, func(t *testing.T, m *Model, c *console) {
 		c.ask(t, Request{Op: OpButton, Slot: byte(ButtonLate), Value: 250})
 		m.PressPowerButton()
-		time.Sleep(504 * time.Millisecond)
+		pass(504 * time.Millisecond)
 		m.Pause()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		m.Resume()
-		time.Sleep(499 * time.Millisecond)
+		pass(499 * time.Millisecond)
 		m.PressPowerButton() // does not put it off
 		if synctest.Wait(); off.Load() {
 			t.Error("off too early")
 		}
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		if synctest.Wait(); !off.Load() || m.Info().On {
 			t.Errorf("not off in time: %v", m.Info())
 		}
@@ -122,7 +122,7 @@ func TestResetStartsAnewAndKeepsTheDisk(t *testing.T) {
 			booted(t, Options{}, func(t *testing.T, m *Model, c *console) {
 				c.ask(t, Request{Op: OpSetMemory, Slot: 1, Value: 2})
 				c.ask(t, Request{Op: OpSetDisk, Slot: 1, Value: 3})
-				time.Sleep(time.Second)
+				pass(time.Second)
 				reset(m, c)
 				got := c.take()
 				if last := got[len(got)-1]; last.Op != OpBooted {

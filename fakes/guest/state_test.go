@@ -14,7 +14,7 @@ func TestASavedGuestGoesOnInAnyNumberOfMachines(t *testing.T) {
 		c.ask(t, Request{Op: OpSetDisk, Slot: 3, Value: 1})
 		c.ask(t, Request{Op: OpButton, Slot: byte(ButtonIgnore), Value: 3})
 		m.PressPowerButton()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		c.take()
 		m.PressPowerButton()
 		m.Pause() // the second press is not seen yet
@@ -23,7 +23,7 @@ func TestASavedGuestGoesOnInAnyNumberOfMachines(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.Resume()
-		time.Sleep(tick)
+		pass(tick)
 		c.take()
 		c.ask(t, Request{Op: OpSetMemory, Slot: 3, Value: 0})
 		c.ask(t, Request{Op: OpSetDisk, Slot: 3, Value: 2})
@@ -35,12 +35,12 @@ func TestASavedGuestGoesOnInAnyNumberOfMachines(t *testing.T) {
 			if err := clone.Load(saved); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Hour)
+			pass(time.Hour)
 			if i := clone.Info(); !i.On || i.Running || !i.Booted || i.Ticks != 250 || i.Presses != 1 || i.Button != ButtonIgnore {
 				t.Errorf("loaded: %+v", i)
 			}
 			clone.Resume()
-			time.Sleep(tick)
+			pass(tick)
 			if got := cc.take(); len(got) != 1 || got[0].Op != OpPower || got[0].Value != 2 {
 				t.Errorf("the press that was not seen when the guest was saved: %+v", got)
 			}

@@ -149,8 +149,7 @@ func (s *Server) Restart(down time.Duration) error {
 		return errClosed
 	}
 	s.end()
-	// The daemon is to be away for that long; there is nothing to wait for.
-	time.Sleep(down)
+	time.Sleep(down) // the daemon is to be away for that long; there is nothing to wait for
 	return s.begin()
 }
 

@@ -80,8 +80,7 @@ func awaitCalls(t *testing.T, s *Server, enough func([]Call) bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("these calls came in: %v", s.Calls())
 		}
-		// The record of calls has no event of its own.
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // the record of calls has no event of its own
 	}
 }
 

@@ -153,7 +153,7 @@ func (t *Tool) End() error {
 // settle waits until tcpdump has recorded what has arrived.
 func (t *Tool) settle() {
 	var last int64 = -1
-	for end := time.Now().Add(busyTime); time.Now().Before(end); time.Sleep(quietTime) {
+	for end := time.Now().Add(busyTime); time.Now().Before(end); time.Sleep(quietTime) { // the time in which its file does not grow
 		info, err := os.Stat(t.Output)
 		if err != nil || info.Size() == last {
 			return

@@ -77,7 +77,7 @@ func TestAProgramEndsWithItsStarter(t *testing.T) {
 
 func TestAnInterruptedProgramMayEndInGoodOrder(t *testing.T) {
 	p := shell(t, `trap 'exit 0' INT; echo ready; while :; do sleep 0.01; done`, nil)
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(p.Tail(), "ready"); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(p.Tail(), "ready"); time.Sleep(2 * time.Millisecond) { // between two looks at what has no event
 		if time.Now().After(deadline) {
 			t.Fatalf("after 10 s it has said %q", p.Tail())
 		}

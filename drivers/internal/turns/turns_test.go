@@ -15,7 +15,7 @@ import (
 // waitFor waits until something is so.
 func waitFor(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(2 * time.Millisecond) { // between two looks at what has no event
 		if time.Now().After(deadline) {
 			t.Fatalf("after 10 s it is still not so that %s", what)
 		}

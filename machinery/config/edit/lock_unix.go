@@ -39,8 +39,7 @@ func lockDirectory(path string, patience time.Duration) (*lock, error) {
 			dir.Close()
 			return nil, fmt.Errorf("another program has been editing files in %s for %v; try again when it has ended", path, patience)
 		}
-		// The kernel tells nobody when a lock is released, but who waits in it, and that wait has no deadline.
-		time.Sleep(lockPause)
+		time.Sleep(lockPause) // the kernel tells nobody when a lock is released, but who waits in it, and that wait has no deadline
 	}
 }
 
