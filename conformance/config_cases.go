@@ -132,14 +132,14 @@ func forms(t config.Type) (wrong, bounds []form) {
 		add("[{a: 1}]", "a list of sections")
 		add("[[a]]", "a list of lists")
 		if t.Of != nil {
-			for _, f := range slices.Concat(forms(t.Of)) {
-				each := form{"[" + f.value + "]", "a list with " + f.value + " in it", f.taken}
-				if f.taken {
-					bounds = append(bounds, each)
-				} else {
-					wrong = append(wrong, each)
+			in := func(elements []form) (lists []form) {
+				for _, f := range elements {
+					lists = append(lists, form{"[" + f.value + "]", "a list with " + f.value + " in it", f.taken})
 				}
+				return lists
 			}
+			elements, limits := forms(t.Of)
+			wrong, bounds = append(wrong, in(elements)...), append(bounds, in(limits)...)
 		}
 	}
 	return wrong, bounds
@@ -210,11 +210,11 @@ func valueCases(s *config.Schema, machine string) (cases []valueCase) {
 			for _, text := range []string{"18.10", "no", "010"} {
 				add(text, "is "+text, text)
 			}
+			want := "MiXed"
 			if t.ToLower {
-				add("MiXed", "is MiXed", "mixed")
-			} else {
-				add("MiXed", "is MiXed", "MiXed")
+				want = "mixed"
 			}
+			add("MiXed", "is MiXed", want)
 		case config.MACAddress:
 			if t.ToLower {
 				add("52:54:00:AB:CD:EF", "is in capital letters", "52:54:00:ab:cd:ef")
@@ -326,30 +326,23 @@ func linesOf(text []byte, section []string, key string) (first, last int, err er
 	at := root.Content[0]
 	first = 1
 	for _, name := range section {
-		next := 0
-		for i := 0; i+1 < len(at.Content) && next == 0; i += 2 {
-			if at.Content[i].Value == name {
-				next = i + 1
-			}
-		}
-		if next == 0 {
+		i := indexOf(at, name)
+		if i < 0 {
 			return 0, 0, fmt.Errorf("there is no section %s", name)
 		}
-		first, at = at.Content[next-1].Line, at.Content[next]
+		first, at = at.Content[i].Line, at.Content[i+1]
 	}
-	from := 0
-	for i := 0; i+1 < len(at.Content); i += 2 {
+	i := indexOf(at, key)
+	if i < 0 {
+		return first, lastLine(at), nil
+	}
+	first = at.Content[i].Line
+	for ; i+1 < len(at.Content); i += 2 {
 		if at.Content[i].Value == key {
-			if from == 0 {
-				from = at.Content[i].Line
-			}
 			last = lastLine(at.Content[i+1])
 		}
 	}
-	if from > 0 {
-		return from, last, nil
-	}
-	return first, lastLine(at), nil
+	return first, last, nil
 }
 
 // lastLine is the last line that something of a node begins on.
@@ -393,21 +386,26 @@ func sectionOf(text []byte, section []string) (root, at *yaml.Node, err error) {
 	return root, at, nil
 }
 
-func valueOf(mapping *yaml.Node, key string) *yaml.Node {
+// indexOf is where a key is among the content of a mapping; -1 for one that it does not have.
+func indexOf(mapping *yaml.Node, key string) int {
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == key {
-			return mapping.Content[i+1]
+			return i
 		}
+	}
+	return -1
+}
+
+func valueOf(mapping *yaml.Node, key string) *yaml.Node {
+	if i := indexOf(mapping, key); i >= 0 {
+		return mapping.Content[i+1]
 	}
 	return nil
 }
 
 func removeKey(mapping *yaml.Node, key string) {
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		if mapping.Content[i].Value == key {
-			mapping.Content = append(mapping.Content[:i:i], mapping.Content[i+2:]...)
-			return
-		}
+	if i := indexOf(mapping, key); i >= 0 {
+		mapping.Content = slices.Delete(mapping.Content, i, i+2)
 	}
 }
 

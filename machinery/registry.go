@@ -195,18 +195,7 @@ func (r *Registry) OpenAs(ctx context.Context, driver, path string, o Options) (
 	if err := ctx.Err(); err != nil {
 		return nil, asKind(err, OpOpen, ErrInterrupted)
 	}
-	doc, err := config.Options{Strict: o.Strict}.Load(path, d.Schema)
-	if err != nil && o.Degraded && doc != nil && doc.Err() != nil {
-		if static, wrong := (config.Options{Strict: o.Strict, Static: true}).Load(path, d.Schema); static != nil && static.Err() == nil {
-			if o.Warn != nil {
-				for _, problem := range doc.Problems().Errors() {
-					problem.Severity = config.Warning
-					o.Warn(problem)
-				}
-			}
-			doc, err = static, wrong
-		}
-	}
+	doc, err := o.load(path, d.Schema)
 	// What is wrong with one machine is no reason to refuse the others: the
 	// driver lists it, in the error state.
 	if err != nil && (doc == nil || doc.Err() != nil) {
@@ -230,6 +219,25 @@ func (r *Registry) OpenAs(ctx context.Context, driver, path string, o Options) (
 		return nil, &Error{Op: OpOpen, Kind: ErrHypervisor, Reason: fmt.Sprintf("driver %q returned neither machines nor an error; its Open function is wrong", d.Name)}
 	}
 	return m, nil
+}
+
+// load reads a configuration. Where o is Degraded, what is wrong with it on this host alone is warned of.
+func (o Options) load(path string, s *config.Schema) (*config.Document, error) {
+	doc, err := config.Options{Strict: o.Strict}.Load(path, s)
+	if !o.Degraded || doc == nil || doc.Err() == nil {
+		return doc, err
+	}
+	static, wrong := config.Options{Strict: o.Strict, Static: true}.Load(path, s)
+	if static == nil || static.Err() != nil {
+		return doc, err // it would be wrong on every host
+	}
+	if o.Warn != nil {
+		for _, problem := range doc.Problems().Errors() {
+			problem.Severity = config.Warning
+			o.Warn(problem)
+		}
+	}
+	return static, wrong
 }
 
 // asKind makes sure that err is an [*Error], of the given kind if it had none

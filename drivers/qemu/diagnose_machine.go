@@ -103,8 +103,8 @@ func (v *vm) inShort(deep bool) string {
 	}
 	if file, packed, err := openSnapshot(v.conf.Snapshot); err == nil {
 		if info, err := file.Stat(); err == nil {
-			text := fmt.Sprintf("snapshot (%s) of %s", packed.name, diagnosis.Bytes(info.Size()))
-			if packed.open != nil && !deep {
+			text := fmt.Sprintf("snapshot (%s) of %s", packed.Name, diagnosis.Bytes(info.Size()))
+			if packed.Packed() && !deep {
 				text += ", not read through (--deep does)"
 			}
 			parts = append(parts, text)

@@ -18,6 +18,7 @@ import (
 	"github.com/machineries/machineries/drivers/internal/disposable"
 	"github.com/machineries/machineries/drivers/internal/process"
 	"github.com/machineries/machineries/internal/qcow2"
+	"github.com/machineries/machineries/internal/vmstate"
 	"github.com/machineries/machineries/machinery"
 )
 
@@ -259,24 +260,21 @@ func TestWhatIsWrongWithAPackedSnapshotIsSaidInItsOwnWords(t *testing.T) {
 	// A frame that says it needs a window of 2 GiB: no single segment, exponent 21.
 	wide := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x01, 0x00, 0x00}
 	for what, c := range map[string]struct {
-		pack      string
 		data      []byte
 		want, not string
 	}{
-		"gzip, too short":   {"gzip", pack("gzip", []byte("QEVM")), "is cut short: a memory snapshot has more than 4 bytes", "end mark"},
-		"lz4, too short":    {"lz4", pack("lz4", []byte("QEVM")), "is cut short: a memory snapshot has more than 4 bytes", "end mark"},
-		"zstd, too short":   {"zstd", pack("zstd", []byte("QEVM")), "is cut short: a memory snapshot has more than 4 bytes", "end mark"},
-		"gzip, no machine":  {"gzip", pack("gzip", []byte("QEVM\x00\x00\x00\x03\x07\x00\x00\x00\x03q35\x00\x00")), "has nothing of a machine in it", "end mark"},
-		"gzip, damaged":     {"gzip", gz, "damaged: gzip: ", "gzip: gzip"},
-		"zstd, wide window": {"zstd", wide, "not supported", "damaged"},
+		"gzip, too short":   {pack("gzip", []byte("QEVM")), "is cut short: a memory snapshot has more than 4 bytes", "end mark"},
+		"lz4, too short":    {pack("lz4", []byte("QEVM")), "is cut short: a memory snapshot has more than 4 bytes", "end mark"},
+		"zstd, too short":   {pack("zstd", []byte("QEVM")), "is cut short: a memory snapshot has more than 4 bytes", "end mark"},
+		"gzip, no machine":  {pack("gzip", []byte("QEVM\x00\x00\x00\x03\x07\x00\x00\x00\x03q35\x00\x00")), "has nothing of a machine in it", "end mark"},
+		"gzip, damaged":     {gz, "damaged: gzip: ", "gzip: gzip"},
+		"zstd, wide window": {wide, "not supported", "damaged"},
 	} {
-		c2 := compressions[0]
-		for _, each := range compressions {
-			if each.name == c.pack {
-				c2 = each
-			}
+		packing, err := vmstate.Recognise(c.data)
+		if err != nil {
+			t.Fatal(err)
 		}
-		err := unpack(io.Discard, bytes.NewReader(c.data), c2)
+		err = unpack(io.Discard, bytes.NewReader(c.data), packing)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), c.not) {
 			t.Errorf("%s: %v, want %q and not %q", what, err, c.want, c.not)
 		}

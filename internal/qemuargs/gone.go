@@ -77,7 +77,7 @@ func Gone(args []string) (found, left []string) {
 				i++
 				argument += " " + args[i]
 			}
-			found = append(found, fmt.Sprintf("QEMU has no argument %s any more; %s", quoted(argument), o.instead))
+			found = append(found, fmt.Sprintf("QEMU has no argument %s any more; %s", Quoted(argument), o.instead))
 			continue
 		}
 		left = append(left, args[i])
@@ -86,15 +86,15 @@ func Gone(args []string) (found, left []string) {
 		}
 		for _, v := range goneValues {
 			if slices.Contains(v.options, name) && v.value.MatchString(strings.TrimSpace(args[i+1])) {
-				found = append(found, fmt.Sprintf("QEMU does not take the argument %s any more; %s", quoted(args[i]+" "+args[i+1]), v.instead))
+				found = append(found, fmt.Sprintf("QEMU does not take the argument %s any more; %s", Quoted(args[i]+" "+args[i+1]), v.instead))
 			}
 		}
 	}
 	return found, left
 }
 
-// quoted is an argument as a sentence has it, shortened if it is long.
-func quoted(text string) string {
+// Quoted is an argument, or other text out of a machine's definition, as a sentence has it, shortened if it is long.
+func Quoted(text string) string {
 	const most = 60
 	if utf8.RuneCountInString(text) > most {
 		text = string([]rune(text)[:most]) + "…"

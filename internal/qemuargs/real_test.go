@@ -1,38 +1,18 @@
 package qemuargs
 
 import (
-	"context"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/machineries/machineries/internal/require"
 )
 
-const emulator = "qemu-system-x86_64"
-
-// qemu runs the host's QEMU with commands for its monitor, and returns what it says.
-func qemu(t *testing.T, commands string, args ...string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, emulator, append([]string{"-nodefaults", "-display", "none", "-accel", "tcg", "-m", "16", "-S", "-monitor", "stdio"}, args...)...)
-	cmd.Stdin = strings.NewReader(commands)
-	out, _ := cmd.CombinedOutput() // what it says tells how it ended
-	if ctx.Err() != nil {
-		t.Fatalf("QEMU did not end: %s", out)
-	}
-	return string(out)
-}
-
 func TestTheHostsQEMURefusesWhatIsSaidToBeGone(t *testing.T) {
-	require.Tool(t, "qemu", emulator)
-	version := qemu(t, "quit\n", "-version")
+	version := require.QEMU(t, "quit\n", "-version")
 	if here, _ := ParseVersion(version); here.Major < 7 {
 		t.Skipf("%s is older than what the table is of", version)
 	}
@@ -41,7 +21,7 @@ func TestTheHostsQEMURefusesWhatIsSaidToBeGone(t *testing.T) {
 		if goneOptions[name].value {
 			args = append(args, "x")
 		}
-		if out := qemu(t, "quit\n", args...); !strings.Contains(out, "-"+name+": invalid option") {
+		if out := require.QEMU(t, "quit\n", args...); !strings.Contains(out, "-"+name+": invalid option") {
 			t.Errorf("-%s is taken: %s", name, out)
 		}
 	}
@@ -59,7 +39,7 @@ func TestTheHostsQEMURefusesWhatIsSaidToBeGone(t *testing.T) {
 		if found, _ := Gone(c); len(found) != 1 {
 			t.Errorf("%q: %q", c, found)
 		}
-		if out := qemu(t, "quit\n", c...); !strings.Contains(out, emulator+": ") {
+		if out := require.QEMU(t, "quit\n", c...); !strings.Contains(out, require.Emulator+": ") {
 			t.Errorf("%q is taken: %s", c, out)
 		}
 	}
@@ -67,7 +47,7 @@ func TestTheHostsQEMURefusesWhatIsSaidToBeGone(t *testing.T) {
 		if found, _ := Gone(c); len(found) != 0 {
 			t.Errorf("%q: %q", c, found)
 		}
-		if out := qemu(t, "quit\n", c...); strings.Contains(out, emulator+": -") {
+		if out := require.QEMU(t, "quit\n", c...); strings.Contains(out, require.Emulator+": -") {
 			t.Errorf("%q is refused: %s", c, out)
 		}
 	}

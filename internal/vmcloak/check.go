@@ -87,7 +87,7 @@ func (m *Machine) versions(installed, saved string) []string {
 		found = append(found, text+"; install that version, or make the snapshot anew if the machine does not start")
 	}
 	if _, ok := qemuargs.ParseVersion(m.MachineryVersion); !ok && m.MachineryVersion != "" {
-		found = append(found, fmt.Sprintf("its %s says that QEMU %s made its snapshot, which is no version, so whether that fits QEMU %s is not known", InfoName, shown(m.MachineryVersion), installed))
+		found = append(found, fmt.Sprintf("its %s says that QEMU %s made its snapshot, which is no version, so whether that fits QEMU %s is not known", InfoName, qemuargs.Quoted(m.MachineryVersion), installed))
 	}
 	if text := qemuargs.OtherType(saved, m.StartArgs, here); text != "" {
 		found = append(found, text+" in "+InfoName)

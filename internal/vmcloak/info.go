@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/machineries/machineries/internal/qemuargs"
 )
 
 // InfoName is the name of the file that makes a directory a machine's.
@@ -56,7 +58,7 @@ func Parse(name string, data []byte) (*Info, error) {
 	var info Info
 	if machinery := r.text(whole, "", "machinery", needed); machinery != "" && machinery != "qemu" {
 		v, _ := whole.get("machinery")
-		return nil, fmt.Errorf("%w: %w", s.problem(v.at, fmt.Sprintf("this is a machine of %s", shown(machinery))), ErrOtherMachinery)
+		return nil, fmt.Errorf("%w: %w", s.problem(v.at, fmt.Sprintf("this is a machine of %s", qemuargs.Quoted(machinery))), ErrOtherMachinery)
 	}
 	info.MachineryVersion = r.text(whole, "", "machinery_version", mayBeAbsent)
 	machine, there := whole.get("machine")
@@ -78,7 +80,7 @@ func Parse(name string, data []byte) (*Info, error) {
 	info.IP = r.text(machine, in, "ip", needed)
 	if _, err := netip.ParseAddr(info.IP); err != nil && info.IP != "" {
 		v, _ := machine.get("ip")
-		r.report(v.at, fmt.Sprintf(`"machine.ip" must be an address such as "192.168.30.101", and is %s`, shown(info.IP)))
+		r.report(v.at, fmt.Sprintf(`"machine.ip" must be an address such as "192.168.30.101", and is %s`, qemuargs.Quoted(info.IP)))
 	}
 	info.AgentPort = r.port(machine, in, "agent_port")
 	info.OSName = r.text(machine, in, "os_name", needed)
@@ -176,7 +178,7 @@ func (r *reader) fileName(object value, in, key string) string {
 	name := r.wholeText(object, in, key, needed)
 	if name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		v, _ := object.get(key)
-		r.report(v.at, fmt.Sprintf("%q must be the name of a file in the same directory, and is %s", in+key, shown(name)))
+		r.report(v.at, fmt.Sprintf("%q must be the name of a file in the same directory, and is %s", in+key, qemuargs.Quoted(name)))
 		return ""
 	}
 	return name

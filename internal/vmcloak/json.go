@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/machineries/machineries/internal/qemuargs"
 )
 
 // The bounds of a machineinfo.json. Real ones have some dozen arguments in a few kilobytes, and nothing that is nested deeper than
@@ -118,7 +120,7 @@ func (s *source) value(depth int) (value, error) {
 			m.key, _ = key.(string) // an object's keys are strings, or the decoder has failed
 			m.at = at
 			if seen[m.key] {
-				return value{}, s.problem(at, fmt.Sprintf("the key %s is there twice; remove one", shown(m.key)))
+				return value{}, s.problem(at, fmt.Sprintf("the key %s is there twice; remove one", qemuargs.Quoted(m.key)))
 			}
 			seen[m.key] = true
 		}
@@ -151,15 +153,6 @@ func (s *source) problem(offset int, text string) error {
 	line := 1 + bytes.Count(before, []byte("\n"))
 	column := 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
 	return fmt.Errorf("%s:%d:%d: %s", s.name, line, column, text)
-}
-
-// shown is a text in quotes, shortened if it is long.
-func shown(text string) string {
-	const most = 60
-	if utf8.RuneCountInString(text) > most {
-		text = string([]rune(text)[:most]) + "…"
-	}
-	return fmt.Sprintf("%q", text)
 }
 
 // invalidUTF8 is where text stops being UTF-8, or -1. JSON decoders replace such bytes silently.

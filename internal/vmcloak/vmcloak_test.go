@@ -2,10 +2,8 @@ package vmcloak
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,11 +11,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
 
 	"github.com/machineries/machineries/internal/qcow2"
+	"github.com/machineries/machineries/internal/vmstate/vmstatetest"
 )
 
 // args are those that VMCloak gives QEMU, in their present form.
@@ -47,48 +43,8 @@ func info(t testing.TB, change func(whole, machine map[string]any)) []byte {
 	return data
 }
 
-// stream is a memory snapshot in the form that QEMU gives it.
-func stream(machineType string) []byte {
-	var b bytes.Buffer
-	b.WriteString("QEVM\x00\x00\x00\x03\x07")
-	_ = binary.Write(&b, binary.BigEndian, uint32(len(machineType)))
-	b.WriteString(machineType)
-	b.Write(bytes.Repeat([]byte("state \x06 "), 5000))
-	b.WriteByte(0)
-	description := `{"configuration": {}, "devices": []}`
-	b.WriteByte(6)
-	_ = binary.Write(&b, binary.BigEndian, uint32(len(description)))
-	b.WriteString(description)
-	return b.Bytes()
-}
-
-// packed is data packed by one of the ways.
-func packed(t testing.TB, how string, data []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	var w io.WriteCloser
-	switch how {
-	case "raw":
-		return data
-	case "gzip":
-		w = gzip.NewWriter(&b)
-	case "lz4":
-		w = lz4.NewWriter(&b)
-	case "zstd":
-		z, err := zstd.NewWriter(&b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w = z
-	}
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
+// stream is the memory snapshot of a machine.
+func stream(machineType string) []byte { return vmstatetest.Stream(machineType, 5000) }
 
 // machine is the directory of a machine that is well.
 func machine(t *testing.T, in, name string, change func(whole, machine map[string]any)) string {
@@ -243,7 +199,7 @@ func TestFindTakesAMachineOrADirectoryOfThem(t *testing.T) {
 func TestWhatWillNotWorkIsSaid(t *testing.T) {
 	cut := func(how string, n int) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
-			data := packed(t, how, stream("pc-q35-7.2"))
+			data := vmstatetest.Packed(t, how, stream("pc-q35-7.2"))
 			write(t, dir+"/memory.snapshot", data[:max(0, len(data)-n)])
 		}
 	}
@@ -271,9 +227,9 @@ func TestWhatWillNotWorkIsSaid(t *testing.T) {
 		"another version":    {nil, snapshot("QEVM\x00\x00\x00\x02\x07\x00\x00\x00\x01"), []string{"a migration stream of version 2"}},
 		"no snapshot":        {nil, snapshot("MZ\x90\x00text"), []string{"it begins with 4d 5a 90 00"}},
 		"gzip of a text": {nil, func(t *testing.T, dir string) {
-			write(t, dir+"/memory.snapshot", packed(t, "gzip", []byte("some text")))
+			write(t, dir+"/memory.snapshot", vmstatetest.Packed(t, "gzip", []byte("some text")))
 		}, []string{"what is in it begins with 73 6f"}},
-		"gzip of nothing":       {nil, func(t *testing.T, dir string) { write(t, dir+"/memory.snapshot", packed(t, "gzip", nil)) }, []string{"has nothing in it"}},
+		"gzip of nothing":       {nil, func(t *testing.T, dir string) { write(t, dir+"/memory.snapshot", vmstatetest.Packed(t, "gzip", nil)) }, []string{"has nothing in it"}},
 		"raw, a byte short":     {nil, cut("raw", 1), []string{"is cut short: it does not end with the description"}},
 		"raw, half":             {nil, cut("raw", 20000), []string{"is cut short: it does not end with the description"}},
 		"gzip, a byte short":    {nil, cut("gzip", 1), []string{"is cut short: gzip ends before its end mark"}},
@@ -301,7 +257,7 @@ func TestWhatWillNotWorkIsSaid(t *testing.T) {
 		"a version that is none": {func(w, m map[string]any) { w["machinery_version"] = "banana" }, nil, []string{`says that QEMU "banana" made its snapshot, which is no version`}},
 		"another machine type":   {nil, func(t *testing.T, dir string) { write(t, dir+"/memory.snapshot", stream("pc-q35-6.2")) }, []string{`of the machine type pc-q35-6.2, and -M q35 is pc-q35-7.2 in QEMU 7.2, which does not load it; write "-M", "pc-q35-6.2"`}},
 		"another type in gzip": {nil, func(t *testing.T, dir string) {
-			write(t, dir+"/memory.snapshot", packed(t, "gzip", stream("pc-q35-6.2")))
+			write(t, dir+"/memory.snapshot", vmstatetest.Packed(t, "gzip", stream("pc-q35-6.2")))
 		}, []string{"pc-q35-6.2"}},
 		"realtime":               {arguments("-realtime", "mlock=off"), nil, []string{`QEMU has no argument "-realtime mlock=off" any more; write -overcommit`}},
 		"two dashes":             {arguments("--localtime", "-S"), nil, []string{`"--localtime" any more; write -rtc base=localtime`}},
@@ -338,9 +294,9 @@ func TestWhatIsWellIsLeftInPeace(t *testing.T) {
 		info     func(whole, machine map[string]any)
 		snapshot []byte
 	}{
-		"gzip":         {"7.2.22", nil, packed(t, "gzip", stream("pc-q35-7.2"))},
-		"lz4":          {"7.2.22", nil, packed(t, "lz4", stream("pc-q35-7.2"))},
-		"zstd":         {"7.2.22", nil, packed(t, "zstd", stream("pc-q35-7.2"))},
+		"gzip":         {"7.2.22", nil, vmstatetest.Packed(t, "gzip", stream("pc-q35-7.2"))},
+		"lz4":          {"7.2.22", nil, vmstatetest.Packed(t, "lz4", stream("pc-q35-7.2"))},
+		"zstd":         {"7.2.22", nil, vmstatetest.Packed(t, "zstd", stream("pc-q35-7.2"))},
 		"QEMU unknown": {"", func(w, m map[string]any) { w["machinery_version"] = "5.0.0" }, stream("pc-q35-5.0")},
 		"no version":   {"7.2.22", func(w, m map[string]any) { w["machinery_version"] = nil }, stream("pc-q35-7.2")},
 		"the same type, by its version": {"8.0.1", func(w, m map[string]any) {
@@ -384,7 +340,7 @@ func TestADriversWordsAreAskedForWithoutWhatIsSaidAlready(t *testing.T) {
 
 func TestQuickReadsOnlyTheBeginningOfWhatIsPacked(t *testing.T) {
 	dir := machine(t, t.TempDir(), "m", nil)
-	data := packed(t, "gzip", stream("pc-q35-7.2"))
+	data := vmstatetest.Packed(t, "gzip", stream("pc-q35-7.2"))
 	write(t, dir+"/memory.snapshot", data[:len(data)-1])
 	m, err := Read(dir)
 	if err != nil {

@@ -4,7 +4,6 @@ package vmstate
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -13,10 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
 )
 
 // A memory snapshot is what QEMU's migrate writes: a magic number and a version, a section with the name of the machine type, the
@@ -34,28 +29,6 @@ const (
 	maxDescription = 1 << 20
 )
 
-// maxWindow is how much of what was unpacked zstd may need at once, in bytes.
-const maxWindow = 512 << 20
-
-// packings are the ways in which a snapshot can be packed, told by its first bytes and never by its name.
-var packings = []struct {
-	name, magic string
-	open        func(io.Reader) (io.Reader, func(), error)
-}{
-	{"gzip", "\x1f\x8b\x08", func(r io.Reader) (io.Reader, func(), error) {
-		z, err := gzip.NewReader(r)
-		return z, func() {}, err
-	}},
-	{"lz4", "\x04\x22\x4d\x18", func(r io.Reader) (io.Reader, func(), error) { return lz4.NewReader(r), func() {}, nil }},
-	{"zstd", "\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, func(), error) {
-		d, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, nil, err
-		}
-		return d, d.Close, nil
-	}},
-}
-
 // Stream is what there is to know of a memory snapshot.
 type Stream struct {
 	// MachineType is that of the machine that it was made of; empty if it does not say.
@@ -70,37 +43,27 @@ func Examine(ctx context.Context, f *os.File, quick bool) (Stream, error) {
 		return Stream{}, fmt.Errorf("cannot be looked at: %w", reason(err))
 	}
 	size := info.Size()
-	if size == 0 {
-		return Stream{}, errors.New("is empty")
-	}
-	head := make([]byte, 4)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
+	head := make([]byte, min(size, int64(HeadSize)))
+	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
 		return Stream{}, fmt.Errorf("cannot be read: %w", reason(err))
 	}
-	for _, p := range packings {
-		if !bytes.HasPrefix(head[:n], []byte(p.magic)) {
-			continue
-		}
-		r, closing, err := p.open(bufio.NewReaderSize(interruptible{ctx, f}, 256<<10))
+	packing, err := Recognise(head)
+	if err != nil {
+		return Stream{}, err
+	}
+	if packing.Packed() {
+		r, err := packing.Open(bufio.NewReaderSize(interruptible{ctx, f}, 256<<10))
 		if err != nil {
-			return Stream{}, damaged(p.name, err)
+			return Stream{}, packing.Damaged(err)
 		}
-		defer closing()
+		defer r.Close()
 		found, err := examineStream(r, quick)
 		if bad, is := errors.AsType[*unpackError](err); is {
-			err = damaged(p.name, bad.err)
+			err = packing.Damaged(bad.err)
 		}
 		return found, err
 	}
-	if !strings.HasPrefix(migrationMagic, string(head[:n])) {
-		return Stream{}, fmt.Errorf("is not a memory snapshot of QEMU: it begins with % x, which is neither a migration stream (QEVM) nor gzip, lz4 or zstd", head[:n])
-	}
-	begin := make([]byte, min(size, int64(HeadSize)))
-	if _, err := f.ReadAt(begin, 0); err != nil && err != io.EOF {
-		return Stream{}, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	found, err := Head(begin)
+	found, err := Head(head)
 	if err != nil {
 		return found, err
 	}
@@ -133,17 +96,6 @@ func examineStream(r io.Reader, quick bool) (Stream, error) {
 type unpackError struct{ err error }
 
 func (e *unpackError) Error() string { return e.err.Error() }
-
-// damaged is why what is packed cannot be unpacked.
-func damaged(packing string, err error) error {
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return fmt.Errorf("is cut short: %s ends before its end mark", packing)
-	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("is packed with a window of more than %d MiB, which is not supported (zstd --long=29 or less does it)", maxWindow>>20)
-	}
-	return fmt.Errorf("is damaged: %s: %s", packing, strings.TrimPrefix(err.Error(), packing+": "))
-}
 
 // HeadSize is how much of a snapshot Head wants, in bytes.
 const HeadSize = len(migrationMagic) + 4 + 1 + 4 + maxTypeName + 1

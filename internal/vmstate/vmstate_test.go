@@ -2,57 +2,13 @@ package vmstate
 
 import (
 	"bytes"
-	"encoding/binary"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
+	"github.com/machineries/machineries/internal/vmstate/vmstatetest"
 )
-
-// stream is a memory snapshot in the form that QEMU gives it.
-func stream(machineType string, sections int) []byte {
-	var b bytes.Buffer
-	b.WriteString("QEVM\x00\x00\x00\x03\x07")
-	_ = binary.Write(&b, binary.BigEndian, uint32(len(machineType)))
-	b.WriteString(machineType)
-	b.Write(bytes.Repeat([]byte("state \x06 "), sections))
-	b.WriteByte(0)
-	description := `{"configuration": {}, "devices": []}`
-	b.WriteByte(6)
-	_ = binary.Write(&b, binary.BigEndian, uint32(len(description)))
-	b.WriteString(description)
-	return b.Bytes()
-}
-
-var packers = map[string]func(io.Writer) (io.WriteCloser, error){
-	"gzip": func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
-	"lz4":  func(w io.Writer) (io.WriteCloser, error) { return lz4.NewWriter(w), nil },
-	"zstd": func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
-}
-
-func packed(t testing.TB, how string, data []byte) []byte {
-	t.Helper()
-	if how == "raw" {
-		return data
-	}
-	var b bytes.Buffer
-	w, err := packers[how](&b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
 
 // examined is what Examine says of a file with that content.
 func examined(t testing.TB, path string, data []byte, quick bool) (Stream, error) {
@@ -60,6 +16,12 @@ func examined(t testing.TB, path string, data []byte, quick bool) (Stream, error
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return examinedAt(t, path, quick)
+}
+
+// examinedAt is what Examine says of a file.
+func examinedAt(t testing.TB, path string, quick bool) (Stream, error) {
+	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -70,8 +32,8 @@ func examined(t testing.TB, path string, data []byte, quick bool) (Stream, error
 
 func TestASnapshotIsWholeOrCutShortWhereverItIsCut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	for _, how := range []string{"raw", "gzip", "lz4", "zstd"} {
-		data := packed(t, how, stream("pc-q35-7.2", 200))
+	for _, how := range vmstatetest.Packings {
+		data := vmstatetest.Packed(t, how, vmstatetest.Stream("pc-q35-7.2", 200))
 		for _, quick := range []bool{false, true} {
 			if got, err := examined(t, path, data, quick); err != nil || got.MachineType != "pc-q35-7.2" {
 				t.Errorf("%s, whole, quick %t: %+v, %v", how, quick, got, err)
@@ -86,20 +48,20 @@ func TestASnapshotIsWholeOrCutShortWhereverItIsCut(t *testing.T) {
 		}
 	}
 	// Old machine types have no description, and neither have those that are told to leave it out.
-	bare := stream("pc-i440fx-2.2", 200)
+	bare := vmstatetest.Stream("pc-i440fx-2.2", 200)
 	bare = bare[:bytes.LastIndexByte(bare, 6)]
 	for _, how := range []string{"raw", "lz4"} {
-		if got, err := examined(t, path, packed(t, how, bare), false); err != ErrNoDescription || got.MachineType != "pc-i440fx-2.2" {
+		if got, err := examined(t, path, vmstatetest.Packed(t, how, bare), false); err != ErrNoDescription || got.MachineType != "pc-i440fx-2.2" {
 			t.Errorf("%s, without a description: %+v, %v", how, got, err)
 		}
 	}
 	// What is large is not looked at as a whole, but its end is.
-	large := stream("pc-q35-7.2", 400_000)
+	large := vmstatetest.Stream("pc-q35-7.2", 400_000)
 	for _, how := range []string{"raw", "gzip"} {
-		if _, err := examined(t, path, packed(t, how, large), false); err != nil {
+		if _, err := examined(t, path, vmstatetest.Packed(t, how, large), false); err != nil {
 			t.Errorf("%s, large: %v", how, err)
 		}
-		if _, err := examined(t, path, packed(t, how, large[:len(large)-1]), false); err == nil || !strings.Contains(err.Error(), "cut short") {
+		if _, err := examined(t, path, vmstatetest.Packed(t, how, large[:len(large)-1]), false); err == nil || !strings.Contains(err.Error(), "cut short") {
 			t.Errorf("%s, large and cut: %v", how, err)
 		}
 	}
@@ -107,14 +69,14 @@ func TestASnapshotIsWholeOrCutShortWhereverItIsCut(t *testing.T) {
 
 func TestWhatIsNoSnapshotIsSaidToBeNone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	z := packed(t, "gzip", []byte("hello, world"))
+	z := vmstatetest.Packed(t, "gzip", []byte("hello, world"))
 	for want, data := range map[string]string{
 		"is empty": "",
 		"is not a memory snapshot of QEMU: it begins with 51 46 49 fb":         "QFI\xfb and so on",
 		"is not a memory snapshot of QEMU: what is in it begins with 68 65 6c": string(z),
 		"is a migration stream of version 4, and QEMU reads version 3":         "QEVM\x00\x00\x00\x04\x07\x00\x00\x00\x02ab",
 		"has nothing of a machine in it: ":                                     "QEVM\x00\x00\x00\x03\x07\x00\x00\x00\x02ab\x00\x06\x00\x00\x00\x02{}",
-		"has nothing in it once it is unpacked":                                string(packed(t, "gzip", nil)),
+		"has nothing in it once it is unpacked":                                string(vmstatetest.Packed(t, "gzip", nil)),
 		"is damaged: gzip: ":                                                   string(z[:4]) + "\xff\xff\xff\xff\xff\xff" + strings.Repeat("\xff", 40),
 	} {
 		if _, err := examined(t, path, []byte(data), false); err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -124,8 +86,8 @@ func TestWhatIsNoSnapshotIsSaidToBeNone(t *testing.T) {
 }
 
 func FuzzExamine(f *testing.F) {
-	for _, how := range []string{"raw", "gzip", "lz4", "zstd"} {
-		f.Add(packed(f, how, stream("pc-q35-7.2", 20)))
+	for _, how := range vmstatetest.Packings {
+		f.Add(vmstatetest.Packed(f, how, vmstatetest.Stream("pc-q35-7.2", 20)))
 	}
 	path := filepath.Join(f.TempDir(), "s")
 	f.Fuzz(func(t *testing.T, data []byte) {

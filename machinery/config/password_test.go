@@ -17,6 +17,8 @@ func TestNoMessageShowsThePasswordOfAURI(t *testing.T) {
 	for _, text := range []string{
 		"uri: qemu+tcp://user:hushed@host/system",
 		"uri: qemu+tcp://user:hushed/x@host/system",
+		`uri: "qemu+tcp://user\x3ahushed@host/system"`,
+		"uri: \"qemu+tcp://user:\\\n  hushed@host/system\"",
 		"uri: qemu+tcp://user:hushed%zz@host/system",
 		"uri: qemu+tcp://user:hushed#x@host/system",
 		"uri: qemu+tcp://user:hushed?x@host/system",

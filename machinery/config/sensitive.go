@@ -118,7 +118,8 @@ func gluedName(key string) string {
 	return name
 }
 
-// hide hides the lines of a URI with a password, up to the "@" behind that.
+// hide hides the lines of a URI with a password, up to the "@" behind that: escapes and line breaks may keep it from having the form by
+// which lines with passwords are found.
 func (s *source) hide(n *yaml.Node) {
 	for line := n.Line; line <= len(s.lines); line++ {
 		s.hidden[line] = true
